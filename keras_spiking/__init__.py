@@ -1,0 +1,39 @@
+"""Spiking layers for Keras 3: TensorFlow, JAX and PyTorch."""
+
+from typing import TYPE_CHECKING
+
+from keras_spiking._lazy import lazy_names, load_with_keras
+
+__version__ = "1.0.0.dev0"
+
+if TYPE_CHECKING:
+    from keras_spiking import callbacks as callbacks
+    from keras_spiking import constraints as constraints
+    from keras_spiking import layers as layers
+    from keras_spiking import regularizers as regularizers
+    from keras_spiking.config import default as default
+    from keras_spiking.layers import Alpha as Alpha
+    from keras_spiking.layers import AlphaCell as AlphaCell
+    from keras_spiking.layers import Lowpass as Lowpass
+    from keras_spiking.layers import LowpassCell as LowpassCell
+    from keras_spiking.layers import SpikingActivation as SpikingActivation
+    from keras_spiking.layers import SpikingActivationCell as SpikingActivationCell
+    from keras_spiking.layers import reset_states as reset_states
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "keras_spiking": ["callbacks", "config", "constraints", "layers", "regularizers"],
+        "keras_spiking.config": ["default"],
+        "keras_spiking.layers": [
+            "Alpha",
+            "AlphaCell",
+            "Lowpass",
+            "LowpassCell",
+            "SpikingActivation",
+            "SpikingActivationCell",
+            "reset_states",
+        ],
+    },
+)
+load_with_keras("layers", "regularizers", "constraints", "callbacks")

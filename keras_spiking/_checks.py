@@ -1,0 +1,73 @@
+"""Checks of arguments that several modules share; each returns the value it accepted."""
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def number(owner: str, name: str, value: Any, meaning: str = "a number") -> float:
+    """Accepts a finite real number, NumPy's included; booleans are not numbers."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"{owner}: `{name}` must be {meaning}; received {name}={value!r} "
+            f"of type {type(value).__name__}."
+        )
+    if not math.isfinite(value):
+        raise ValueError(f"{owner}: `{name}` must be finite; received {name}={value}.")
+    return float(value)
+
+
+def positive_number(owner: str, name: str, value: Any, meaning: str = "a number") -> float:
+    """Accepts a finite number above zero."""
+    accepted = number(owner, name, value, meaning)
+    if accepted <= 0:
+        raise ValueError(
+            f"{owner}: `{name}` must be {meaning}, positive and finite; received {name}={value}."
+        )
+    return accepted
+
+
+def boolean(owner: str, name: str, value: Any) -> bool:
+    """Accepts True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(
+            f"{owner}: `{name}` must be True or False; received {name}={value!r} "
+            f"of type {type(value).__name__}."
+        )
+    return bool(value)
+
+
+def axes(owner: str, value: Any) -> int | tuple[int, ...]:
+    """Accepts an axis or several, without repetition."""
+    several = isinstance(value, (list, tuple))
+    as_tuple: Sequence[Any] = value if several else (value,)
+    if not as_tuple or not all(
+        isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) for axis in as_tuple
+    ):
+        raise TypeError(
+            f"{owner}: `axis` must be an integer or a tuple of integers; received axis={value!r}."
+        )
+    if len(set(as_tuple)) < len(as_tuple):
+        raise ValueError(f"{owner}: `axis` must not name an axis twice; received axis={value!r}.")
+    return tuple(int(axis) for axis in as_tuple) if several else int(value)
+
+
+def size(owner: str, name: str, value: Any) -> int | tuple[int, ...]:
+    """Accepts a positive integer or a tuple of them, as the shape of feature axes."""
+    several = isinstance(value, (list, tuple))
+    each: Sequence[Any] = value if several else (value,)
+    if not each or not all(
+        isinstance(units, (int, np.integer)) and not isinstance(units, bool) for units in each
+    ):
+        raise TypeError(
+            f"{owner}: `{name}` must be a positive integer or a tuple of them; "
+            f"received {name}={value!r}."
+        )
+    if any(units <= 0 for units in each):
+        raise ValueError(f"{owner}: `{name}` must be positive; received {name}={value!r}.")
+    return tuple(int(units) for units in each) if several else int(value)

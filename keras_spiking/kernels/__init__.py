@@ -1,0 +1,56 @@
+r"""What runs over time, as pure functions of tensors; the one folder that names a framework.
+
+Every backend's module offers the functions below with the signatures of `portable.py`, which
+defines what is correct: the others give its spikes bit for bit and its filters to 1e-6
+relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of feature axes.
+
+`integrate_and_fire(increments, voltage, time_axis=1)` -> `(counts, final_voltage)`
+    Spikes that a neuron emits in each step. `increments` is `rate * dt` (batch, time, ...) in
+    float32 or float64; of `voltage` (batch, ...) the fractional part counts. Not differentiable.
+
+`linear_recurrence(log_decay, drive, initial, reverse=False, time_axis=1)` -> `sequence`
+    `h_t = exp(log_decay) * h_{t-1} + drive_t`, from `h_0 = initial` (batch, ...); with
+    `reverse`, `h_t = exp(log_decay) * h_{t+1} + drive_t`, from `h_{T+1} = initial`. `log_decay`
+    is (1, ...): one value per unit, at most 0. It is a logarithm because float32 rounds a decay
+    near 1 so coarsely that slow filters would be wrong in the fourth digit. Differentiable in
+    all three tensors.
+
+`straight_through(rates, spikes)` -> `outputs`
+    `spikes` forwards; backwards, the gradient goes to `rates` unchanged.
+
+This module does not import Keras: the kernels of one framework can be used without it.
+"""
+
+import functools
+import importlib
+from types import ModuleType
+from typing import Any
+
+_NATIVE = ("tensorflow", "jax", "torch")
+
+
+@functools.cache
+def _implementation() -> ModuleType:
+    """The module for Keras's backend; Keras fixes its backend once per process."""
+    import keras
+
+    backend = keras.backend.backend()
+    name = backend if backend in _NATIVE else "portable"
+    return importlib.import_module(f"keras_spiking.kernels.{name}")
+
+
+def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    """Counts the spikes of each step; see the module's docstring."""
+    return _implementation().integrate_and_fire(increments, voltage, time_axis)
+
+
+def linear_recurrence(
+    log_decay: Any, drive: Any, initial: Any, reverse: bool = False, time_axis: int = 1
+) -> Any:
+    """Runs a first-order linear recurrence over time; see the module's docstring."""
+    return _implementation().linear_recurrence(log_decay, drive, initial, reverse, time_axis)
+
+
+def straight_through(rates: Any, spikes: Any) -> Any:
+    """Gives spikes forwards and the gradient of the rates backwards."""
+    return _implementation().straight_through(rates, spikes)

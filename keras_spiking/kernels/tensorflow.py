@@ -1,0 +1,31 @@
+"""The kernels on TensorFlow: the portable sums, with gradients that need no sum through them."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_spiking.kernels import portable
+
+integrate_and_fire = portable.integrate_and_fire
+
+
+def linear_recurrence(
+    log_decay: Any, drive: Any, initial: Any, reverse: bool = False, time_axis: int = 1
+) -> Any:
+    @tf.custom_gradient
+    def run(log_decay: Any, drive: Any, initial: Any) -> Any:
+        sequence = portable.linear_recurrence(log_decay, drive, initial, reverse, time_axis)
+
+        def gradients(upstream: Any) -> Any:
+            return portable.linear_recurrence_gradients(
+                log_decay, sequence, initial, upstream, reverse, time_axis, linear_recurrence
+            )
+
+        return sequence, gradients
+
+    return run(log_decay, drive, initial)
+
+
+@tf.custom_gradient
+def straight_through(rates: Any, spikes: Any) -> Any:
+    return tf.identity(spikes), lambda upstream: (upstream, None)

@@ -1,0 +1,47 @@
+"""The kernels on PyTorch: the portable sums, with gradients that need no sum through them."""
+
+from typing import Any
+
+import torch
+
+from keras_spiking.kernels import portable
+
+integrate_and_fire = portable.integrate_and_fire
+
+
+class _LinearRecurrence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, log_decay: Any, drive: Any, initial: Any, reverse: bool, time_axis: int
+    ) -> Any:
+        sequence = portable.linear_recurrence(log_decay, drive, initial, reverse, time_axis)
+        ctx.save_for_backward(log_decay, sequence, initial)
+        ctx.options = reverse, time_axis
+        return sequence
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Any) -> Any:
+        gradients = portable.linear_recurrence_gradients(
+            *ctx.saved_tensors, upstream, *ctx.options, linear_recurrence
+        )
+        return (*gradients, None, None)
+
+
+def linear_recurrence(
+    log_decay: Any, drive: Any, initial: Any, reverse: bool = False, time_axis: int = 1
+) -> Any:
+    return _LinearRecurrence.apply(log_decay, drive, initial, reverse, time_axis)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rates: Any, spikes: Any) -> Any:
+        return spikes.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Any) -> Any:
+        return upstream, None
+
+
+def straight_through(rates: Any, spikes: Any) -> Any:
+    return _StraightThrough.apply(rates, spikes)

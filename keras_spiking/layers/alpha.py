@@ -1,0 +1,184 @@
+"""Second-order lowpass filters: the alpha function."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_spiking import kernels
+from keras_spiking.kernels.portable import step_slice
+from keras_spiking.layers.filter import FilterCell, FilterLayer
+
+
+@keras.saving.register_keras_serializable("keras_spiking")
+class AlphaCell(FilterCell):
+    """One time step of `Alpha`, for `keras.layers.RNN` or a layer of your own.
+
+    Args:
+        size: Number of units, or the shape of the feature axes.
+        tau_initializer, dt, apply_during_training, level_initializer,
+        initial_level_constraint, tau_constraint: As in `Alpha`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, ...)`.
+        states: The filter's state `(batch, 2, units)`, alone or in a list, with `units` the
+            number of features.
+        training: Whether the model is training.
+
+    Input shape:
+        `(batch, ...)`, with the feature axes of `size`.
+
+    Output shape:
+        `(outputs, [state])`: `(batch, ...)` and `(batch, 2, units)`.
+
+    Raises:
+        ValueError: If an argument has a value that it cannot have.
+        TypeError: If an argument has a wrong type.
+
+    Example:
+
+    >>> import numpy as np
+    >>> cell = keras_spiking.AlphaCell(1, 0.1, dt=0.1)
+    >>> cell.build((None, 1))
+    >>> outputs, states = cell(np.ones((1, 1)), cell.get_initial_state(batch_size=1))
+    >>> round(float(outputs[0, 0]), 4)
+    0.2642
+    """
+
+    def __init__(self, size: Any, tau_initializer: Any, **kwargs: Any):
+        units = math.prod(size) if isinstance(size, (list, tuple)) else size
+        super().__init__(size, tau_initializer, state_size=[(2, units)], **kwargs)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (math.prod(self.feature_shape),)
+
+    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
+        """The state before the first step, `(batch_size, 2, units)`, in a list."""
+        level = ops.cast(self.initial_level, self.state_dtype)
+        state = ops.stack([ops.zeros_like(level), level])
+        return [ops.broadcast_to(state, (batch_size, *self.state_shapes[0]))]
+
+    def call_inference(self, inputs: Any, states: list[Any]) -> Any:
+        (state,) = states
+        x1, x2 = state[:, 0], state[:, 1]
+        drive = ops.reshape(ops.cast(inputs, self.state_dtype), ops.shape(x1))
+        tau, dt = self.seconds()
+        ratio = dt / tau
+        decay = ops.exp(-ratio)
+        new_x1 = decay * ((1.0 - ratio) * x1 - ratio / tau * x2 + ratio / tau * drive)
+        new_x2 = decay * (dt * x1 + (1.0 + ratio) * x2) + self.gain(ratio) * drive
+        outputs = ops.reshape(new_x2, ops.shape(inputs))
+        return outputs, [ops.stack([new_x1, new_x2], axis=1)]
+
+    def gain(self, ratio: Any) -> Any:
+        """`1 - (1 + ratio) * exp(-ratio)`, by its power series where the difference cancels."""
+        small = ops.minimum(ratio, 0.3)
+        series = 0.0
+        for power in range(8, 1, -1):
+            series = series * small + (-1) ** power * (power - 1) / math.factorial(power)
+        direct = -ops.expm1(-ratio) - ratio * ops.exp(-ratio)
+        return ops.where(ratio < 0.3, series * small * small, direct)
+
+
+@keras.saving.register_keras_serializable("keras_spiking")
+class Alpha(FilterLayer):
+    r"""Smooths its input with an alpha filter (two equal lowpass filters) that trains.
+
+    The zero-order hold of :math:`1 / (\tau s + 1)^2`, whose impulse response is the alpha
+    function :math:`(t / \tau^2) e^{-t / \tau}`: it rises smoothly, as synaptic currents do.
+    With :math:`\rho = \Delta t / \tau` and :math:`a = e^{-\rho}`, it is run as two recurrences
+    of the same decay:
+
+    .. math::
+
+        l_t &= a l_{t-1} + (1 - a) x_t \\
+        y_t &= a y_{t-1} + a \rho l_{t-1} + (1 - a (1 + \rho)) x_t
+
+    with input :math:`x`, output :math:`y` (from :math:`y_0 = l_0`, the initial level), time
+    constant :math:`\tau` and step :math:`\Delta t` in seconds. A time constant below 1e-8 s
+    counts as 1e-8 s.
+
+    Each unit has its own time constant and initial level. The weights are `initial_level` and
+    `tau`, in this order, each of shape `(units,)`, with `units` the number of features.
+
+    Args:
+        tau_initializer: Time constants in seconds: a positive number, or a Keras initializer.
+        dt: Length of a time step in seconds: a positive number, or a scalar variable, which
+            other layers may share; it is never trained. Default: `keras_spiking.default.dt`.
+        apply_during_training: Whether the filter works in training. If False, the output in
+            training is the input, and the weights are not trained.
+        level_initializer: Output before the first step: a number, or a Keras initializer.
+        initial_level_constraint: Keras constraint for `initial_level`.
+        tau_constraint: Keras constraint for `tau`, such as `keras_spiking.constraints.Mean()`.
+        return_sequences, return_state, stateful, unroll, time_major, **kwargs: As in
+            `keras_spiking.layers.KerasSpikingLayer`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, time, ...)`, of any real type.
+        mask: Tensor of shape `(batch, time)`, True for steps to use. Masked steps leave the
+            state as it was and repeat the previous output.
+        training: Whether the model is training.
+        initial_state: State to start from, `(batch, 2, units)`: :math:`x_1 = (l - y) / \tau`
+            and :math:`x_2 = y`.
+
+    Input shape:
+        `(batch, time, ...)`, or `(time, batch, ...)` if `time_major`.
+
+    Output shape:
+        As the input; `(batch, ...)` if not `return_sequences`. With `return_state`, a tuple of
+        that and the final state, `(batch, 2, units)`, float32 or wider.
+
+    Raises:
+        ValueError: If an argument or input has a wrong value or shape.
+        TypeError: If an argument or input has a wrong type.
+
+    Example:
+
+    >>> import numpy as np
+    >>> layer = keras_spiking.Alpha(0.1, dt=0.1)
+    >>> np.asarray(layer(np.ones((1, 3, 1))))[0, :, 0].round(3).tolist()
+    [0.264, 0.594, 0.801]
+
+    References:
+        - Rall, "Distinguishing theoretical synaptic potentials computed for different
+          soma-dendritic distributions of synaptic input", Journal of Neurophysiology 30(5),
+          1967, doi:10.1152/jn.1967.30.5.1138 (the alpha function).
+    """
+
+    cell_class = AlphaCell
+
+    def filter(self, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+        cell, axis = self.cell, self.time_axis
+        tau, dt = cell.seconds()
+        ratio = dt / tau
+
+        def per_unit(weight: Any) -> Any:
+            return ops.reshape(weight, (1, *cell.feature_shape))
+
+        def over_time(weight: Any) -> Any:
+            return ops.expand_dims(per_unit(weight), axis)
+
+        def per_sample(state: Any) -> Any:
+            return ops.reshape(state, (-1, *cell.feature_shape))
+
+        x1, x2 = states[0][:, 0], states[0][:, 1]
+        level, output = per_sample(tau * x1 + x2), per_sample(x2)
+        log_decay = per_unit(-ratio)
+        levels = kernels.linear_recurrence(
+            log_decay, over_time(-ops.expm1(-ratio)) * inputs, level, time_axis=axis
+        )
+        before = ops.concatenate(
+            [ops.expand_dims(level, axis), step_slice(levels, axis, None, -1)], axis=axis
+        )
+        drive = over_time(cell.gain(ratio)) * inputs + over_time(ratio * ops.exp(-ratio)) * before
+        outputs = kernels.linear_recurrence(log_decay, drive, output, time_axis=axis)
+        return [output, level], [outputs, levels]
+
+    def states_from(self, last: list[Any]) -> list[Any]:
+        units = (-1, *self.cell.weight_shape)
+        output, level = (ops.reshape(each, units) for each in last)
+        tau, _ = self.cell.seconds()
+        return [ops.stack([(level - output) / tau, output], axis=1)]

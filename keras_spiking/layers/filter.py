@@ -1,0 +1,216 @@
+"""What the trainable filters share: time constants, initial levels, and masks."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_spiking import _checks
+from keras_spiking.layers.base import KerasSpikingCell, KerasSpikingLayer, last_step
+from keras_spiking.layers.initializers import get_initializer
+from keras_spiking.layers.shapes import as_size
+
+# Below this time constant, in seconds, a filter passes its input through.
+_SHORTEST_TAU = 1e-8
+
+
+def _set_filter_arguments(
+    filter: Any,
+    tau_initializer: Any,
+    apply_during_training: Any,
+    level_initializer: Any,
+    initial_level_constraint: Any,
+    tau_constraint: Any,
+) -> None:
+    owner = type(filter).__name__
+    filter.tau_initializer = get_initializer(
+        owner, "tau_initializer", tau_initializer, positive=True
+    )
+    filter.apply_during_training = _checks.boolean(
+        owner, "apply_during_training", apply_during_training
+    )
+    filter.level_initializer = get_initializer(owner, "level_initializer", level_initializer)
+    filter.initial_level_constraint = keras.constraints.get(initial_level_constraint)
+    filter.tau_constraint = keras.constraints.get(tau_constraint)
+
+
+def _filter_config(filter: Any) -> dict[str, Any]:
+    return {
+        "tau_initializer": keras.initializers.serialize(filter.tau_initializer),
+        "apply_during_training": filter.apply_during_training,
+        "level_initializer": keras.initializers.serialize(filter.level_initializer),
+        "initial_level_constraint": keras.constraints.serialize(filter.initial_level_constraint),
+        "tau_constraint": keras.constraints.serialize(filter.tau_constraint),
+    }
+
+
+class FilterCell(KerasSpikingCell):
+    """A cell with the weights `initial_level` and `tau`, of shape `weight_shape`."""
+
+    trainable_initial_state = True
+
+    def __init__(
+        self,
+        size: Any,
+        tau_initializer: Any,
+        *,
+        dt: Any = None,
+        apply_during_training: bool = True,
+        level_initializer: Any = "zeros",
+        initial_level_constraint: Any = None,
+        tau_constraint: Any = None,
+        state_size: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            size,
+            state_size=state_size,
+            dt=dt,
+            always_use_inference=_checks.boolean(
+                type(self).__name__, "apply_during_training", apply_during_training
+            ),
+            **kwargs,
+        )
+        _set_filter_arguments(
+            self,
+            tau_initializer,
+            apply_during_training,
+            level_initializer,
+            initial_level_constraint,
+            tau_constraint,
+        )
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of `initial_level` and `tau`."""
+        raise NotImplementedError
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.initial_level = self.add_weight(
+            shape=self.weight_shape,
+            initializer=self.level_initializer,
+            constraint=self.initial_level_constraint,
+            trainable=self.apply_during_training,
+            name="initial_level",
+        )
+        self.tau = self.add_weight(
+            shape=self.weight_shape,
+            initializer=self.tau_initializer,
+            constraint=self.tau_constraint,
+            trainable=self.apply_during_training,
+            name="tau",
+        )
+
+    def seconds(self) -> tuple[Any, Any]:
+        """`tau` and `dt` as tensors, in seconds."""
+        tau = ops.maximum(ops.cast(self.tau, self.state_dtype), _SHORTEST_TAU)
+        return tau, self._time_step.seconds(self.state_dtype)
+
+    def call_training(self, inputs: Any, states: list[Any]) -> Any:
+        return inputs, states
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **_filter_config(self)}
+
+
+class FilterLayer(KerasSpikingLayer):
+    """A layer over a `FilterCell`; a subclass names it in `cell_class` and defines `filter`."""
+
+    cell_class: type[FilterCell]
+
+    def __init__(
+        self,
+        tau_initializer: Any,
+        *,
+        dt: Any = None,
+        apply_during_training: bool = True,
+        level_initializer: Any = "zeros",
+        initial_level_constraint: Any = None,
+        tau_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(dt=dt, **kwargs)
+        _set_filter_arguments(
+            self,
+            tau_initializer,
+            apply_during_training,
+            level_initializer,
+            initial_level_constraint,
+            tau_constraint,
+        )
+
+    def build_cell(self, input_shape: tuple[int | None, ...]) -> FilterCell:
+        return self.cell_class(
+            as_size(input_shape[2:]),
+            self.tau_initializer,
+            dt=self.dt,
+            apply_during_training=self.apply_during_training,
+            level_initializer=self.level_initializer,
+            initial_level_constraint=self.initial_level_constraint,
+            tau_constraint=self.tau_constraint,
+            dtype=self.dtype_policy,
+        )
+
+    def filter(self, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+        """Filters a whole sequence.
+
+        Returns:
+            A pair of the starting values, each `(batch, ...)`, and the sequences that go on from
+            them, each as the inputs: the output first.
+        """
+        raise NotImplementedError
+
+    def states_from(self, last: list[Any]) -> list[Any]:
+        """The cell's states from the last step of the sequences that `filter` returns."""
+        raise NotImplementedError
+
+    def run(
+        self, inputs: Any, states: list[Any], mask: Any, training: bool
+    ) -> tuple[Any, list[Any]]:
+        through = training and not self.apply_during_training
+        drive = ops.cast(inputs, self.state_dtype)
+        if mask is not None:
+            steps = _UsedSteps(mask, self.time_axis, len(inputs.shape))
+            drive = steps.gather(drive)
+        starts, sequences = self.filter(drive, states)
+        if through:
+            sequences = [drive, *sequences[1:]]
+        if mask is not None:
+            sequences = [
+                steps.scatter(start, sequence)
+                for start, sequence in zip(starts, sequences, strict=True)
+            ]
+        if not through:
+            states = self.states_from([last_step(each, self.time_axis) for each in sequences])
+        return ops.cast(sequences[0], self.compute_dtype), states
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **_filter_config(self)}
+
+
+class _UsedSteps:
+    """Runs a filter over the steps that a mask keeps, as if the others were not there."""
+
+    def __init__(self, mask: Any, time_axis: int, rank: int):
+        time = ops.arange(ops.shape(mask)[1])
+        self.time_axis = time_axis
+        # Unmasked steps first, both kinds in their order.
+        order = ops.argsort(ops.where(mask, time, time + ops.shape(mask)[1]), axis=1)
+        self.order = self._index(order, rank)
+        self.number = self._index(ops.cumsum(ops.cast(mask, "int32"), axis=1), rank)
+
+    def _index(self, index: Any, rank: int) -> Any:
+        index = index if self.time_axis == 1 else ops.transpose(index)
+        return ops.reshape(index, (*ops.shape(index), *[1] * (rank - 2)))
+
+    def gather(self, sequence: Any) -> Any:
+        """Moves the unmasked steps to the front."""
+        return ops.take_along_axis(sequence, self.order, axis=self.time_axis)
+
+    def scatter(self, start: Any, sequence: Any) -> Any:
+        """Moves them back; masked steps repeat the step before, at first `start`."""
+        whole = ops.concatenate(
+            [ops.expand_dims(start, self.time_axis), sequence], axis=self.time_axis
+        )
+        return ops.take_along_axis(whole, self.number, axis=self.time_axis)

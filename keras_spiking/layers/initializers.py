@@ -1,0 +1,28 @@
+"""Initializers given as objects, names, configs or plain numbers."""
+
+from typing import Any
+
+import keras
+
+from keras_spiking import _checks
+
+
+def get_initializer(owner: str, name: str, value: Any, positive: bool = False) -> Any:
+    """Returns the Keras initializer that `value` stands for; a number means that constant.
+
+    Raises:
+        ValueError: If a number is not finite (or not positive, where it must be), or a name
+            is unknown.
+        TypeError: If it is none of these.
+    """
+    if isinstance(value, (str, dict)) or (callable(value) and not isinstance(value, type)):
+        try:
+            return keras.initializers.get(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{owner}: `{name}` must be a number or a Keras initializer; "
+                f"received {name}={value!r}, which Keras does not know."
+            ) from error
+    meaning = "a number or a Keras initializer"
+    check = _checks.positive_number if positive else _checks.number
+    return keras.initializers.Constant(check(owner, name, value, meaning))

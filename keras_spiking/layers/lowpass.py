@@ -1,0 +1,136 @@
+"""First-order lowpass filters."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_spiking import kernels
+from keras_spiking.layers.filter import FilterCell, FilterLayer
+
+
+@keras.saving.register_keras_serializable("keras_spiking")
+class LowpassCell(FilterCell):
+    """One time step of `Lowpass`, for `keras.layers.RNN` or a layer of your own.
+
+    Args:
+        size: Number of units, or the shape of the feature axes.
+        tau_initializer, dt, apply_during_training, level_initializer,
+        initial_level_constraint, tau_constraint: As in `Lowpass`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, ...)`.
+        states: The filter's level, `(batch, ...)`, alone or in a list.
+        training: Whether the model is training.
+
+    Input shape:
+        `(batch, ...)`, with the feature axes of `size`.
+
+    Output shape:
+        `(outputs, [level])`, both `(batch, ...)`.
+
+    Raises:
+        ValueError: If an argument has a value that it cannot have.
+        TypeError: If an argument has a wrong type.
+
+    Example:
+
+    >>> import numpy as np
+    >>> cell = keras_spiking.LowpassCell(1, 0.1, dt=0.01, level_initializer="ones")
+    >>> cell.build((None, 1))
+    >>> outputs, states = cell(np.zeros((1, 1)), cell.get_initial_state(batch_size=1))
+    >>> round(float(outputs[0, 0]), 4)
+    0.9048
+    """
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (1, *self.feature_shape)
+
+    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
+        """The initial level, in a list."""
+        level = ops.cast(self.initial_level, self.state_dtype)
+        return [ops.broadcast_to(level, (batch_size, *self.feature_shape))]
+
+    def coefficients(self) -> tuple[Any, Any]:
+        """`log a` and `1 - a`."""
+        tau, dt = self.seconds()
+        return -dt / tau, -ops.expm1(-dt / tau)
+
+    def call_inference(self, inputs: Any, states: list[Any]) -> Any:
+        (level,) = states
+        _, gain = self.coefficients()
+        level = level + gain * (ops.cast(inputs, self.state_dtype) - level)
+        return level, [level]
+
+
+@keras.saving.register_keras_serializable("keras_spiking")
+class Lowpass(FilterLayer):
+    r"""Smooths its input with a first-order lowpass filter whose time constants train.
+
+    .. math::
+
+        y_t &= a y_{t-1} + (1 - a) x_t \\
+        a &= e^{-\Delta t / \tau}
+
+    the zero-order hold of :math:`1 / (\tau s + 1)`, with input :math:`x`, output :math:`y`
+    (from :math:`y_0`, the initial level), time constant :math:`\tau` and step
+    :math:`\Delta t` in seconds. A time constant below 1e-8 s counts as 1e-8 s.
+
+    Each unit has its own time constant and initial level. The weights are `initial_level` and
+    `tau`, in this order, each of shape `(1, ...)`.
+
+    Args:
+        tau_initializer: Time constants in seconds: a positive number, or a Keras initializer.
+        dt: Length of a time step in seconds: a positive number, or a scalar variable, which
+            other layers may share; it is never trained. Default: `keras_spiking.default.dt`.
+        apply_during_training: Whether the filter works in training. If False, the output in
+            training is the input, and the weights are not trained.
+        level_initializer: Output before the first step: a number, or a Keras initializer.
+        initial_level_constraint: Keras constraint for `initial_level`.
+        tau_constraint: Keras constraint for `tau`, such as `keras_spiking.constraints.Mean()`.
+        return_sequences, return_state, stateful, unroll, time_major, **kwargs: As in
+            `keras_spiking.layers.KerasSpikingLayer`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, time, ...)`, of any real type.
+        mask: Tensor of shape `(batch, time)`, True for steps to use. Masked steps leave the
+            level as it was and repeat the previous output.
+        training: Whether the model is training.
+        initial_state: Level to start from, `(batch, ...)`.
+
+    Input shape:
+        `(batch, time, ...)`, or `(time, batch, ...)` if `time_major`.
+
+    Output shape:
+        As the input; `(batch, ...)` if not `return_sequences`. With `return_state`, a tuple of
+        that and the final level, `(batch, ...)`, float32 or wider.
+
+    Raises:
+        ValueError: If an argument or input has a wrong value or shape.
+        TypeError: If an argument or input has a wrong type.
+
+    Example:
+
+    >>> import numpy as np
+    >>> layer = keras_spiking.Lowpass(0.1, dt=0.1)
+    >>> np.asarray(layer(np.ones((1, 3, 1))))[0, :, 0].round(3).tolist()
+    [0.632, 0.865, 0.95]
+
+    References:
+        - Oppenheim and Schafer, "Discrete-time signal processing", 3rd edition, Pearson, 2009.
+    """
+
+    cell_class = LowpassCell
+
+    def filter(self, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+        log_decay, gain = self.cell.coefficients()
+        gain = ops.expand_dims(gain, self.time_axis)
+        levels = kernels.linear_recurrence(
+            log_decay, gain * inputs, states[0], time_axis=self.time_axis
+        )
+        return states, [levels]
+
+    def states_from(self, last: list[Any]) -> list[Any]:
+        return last

@@ -1,0 +1,64 @@
+"""Resets the state of whole models."""
+
+from typing import Any
+
+import keras
+
+
+def reset_states(model: keras.layers.Layer) -> None:
+    """Returns every stateful layer of a model to its initial state.
+
+    Reaches nested models, wrapped layers and layers that are attributes of other layers, and
+    Keras's own stateful layers too. Works during `fit`, JAX included.
+
+    Args:
+        model: A Keras model or layer.
+
+    Raises:
+        TypeError: If `model` is neither.
+
+    Example:
+
+    >>> import keras, keras_spiking
+    >>> spikes = keras_spiking.SpikingActivation("relu", stateful=True)
+    >>> model = keras.Sequential([keras.Input((10, 4), batch_size=2), spikes])
+    >>> keras_spiking.reset_states(model)
+    """
+    if not isinstance(model, keras.layers.Layer):
+        raise TypeError(
+            "reset_states: `model` must be a Keras model or layer; "
+            f"received {model!r} of type {type(model).__name__}."
+        )
+    synchronize(model)
+    for layer in _layers_within(model):
+        if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
+            layer.reset_state()
+
+
+def synchronize(model: keras.layers.Layer) -> None:
+    """Brings variables up to date, and their next assignment into effect, while a model trains.
+
+    Only the JAX trainer needs it: during an epoch it keeps the values to itself.
+    """
+    if keras.backend.backend() == "jax" and isinstance(model, keras.Model):
+        model.jax_state_sync()
+
+
+def _layers_within(root: keras.layers.Layer) -> list[keras.layers.Layer]:
+    found: dict[int, keras.layers.Layer] = {}
+
+    def visit(value: Any) -> None:
+        if isinstance(value, keras.layers.Layer):
+            if id(value) not in found:
+                found[id(value)] = value
+                for attribute in vars(value).values():
+                    visit(attribute)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                visit(item)
+        elif isinstance(value, dict):
+            for item in value.values():
+                visit(item)
+
+    visit(root)
+    return list(found.values())

@@ -1,0 +1,89 @@
+"""Checks of what a layer is called on, before any step runs."""
+
+from typing import Any
+
+import keras
+
+
+def per_sample(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    """A size as the shape of feature axes."""
+    return (size,) if isinstance(size, int) else tuple(size)
+
+
+def as_size(features: tuple[int, ...]) -> int | tuple[int, ...]:
+    """The shape of feature axes as a size: an integer for one axis, as Keras's cells have it."""
+    return features[0] if len(features) == 1 else features
+
+
+def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
+    """Checks rank, feature axes, batch size and type of a layer's inputs."""
+    owner = type(layer).__name__
+    axes = "(time, batch, ...)" if layer.time_major else "(batch, time, ...)"
+    if len(shape) < 3:
+        raise ValueError(
+            f"{owner}: inputs must have shape {axes}, with at least one feature axis; received "
+            f"shape {shape}. Add a time axis, as in keras.ops.expand_dims(inputs, 1), or repeat "
+            "the inputs over time with keras.layers.RepeatVector."
+        )
+    features = shape[2:]
+    if not layer.built:
+        if not all(isinstance(size, int) for size in features):
+            raise ValueError(
+                f"{owner}: the feature axes of inputs must have known sizes when the layer is "
+                f"built; received shape {shape}. Give them in keras.Input."
+            )
+        return
+    expected = layer.cell.feature_shape
+    if not all(a is None or a == b for a, b in zip(features, expected, strict=False)) or len(
+        features
+    ) != len(expected):
+        raise ValueError(
+            f"{owner}: layer {layer.name!r} was built for inputs with feature axes {expected}; "
+            f"received shape {shape}."
+        )
+    if dtype is not None:
+        _check_dtype(owner, "inputs", dtype)
+    if layer.stateful:
+        batch_size = shape[layer.batch_axis]
+        fixed = layer.states[0].shape[0]
+        if isinstance(batch_size, int) and batch_size != fixed:
+            raise ValueError(
+                f"{owner}: layer {layer.name!r} is stateful and was built for a batch size of "
+                f"{fixed}; received inputs of shape {shape}. Use that batch size throughout "
+                "(drop a smaller last batch), or stateful=False."
+            )
+
+
+def check_mask(layer: Any, batch_size: Any, time: Any, mask: Any) -> None:
+    """Checks that a mask is (batch, time)."""
+    if not _fits(tuple(mask.shape), (batch_size, time)):
+        raise ValueError(
+            f"{type(layer).__name__}: `mask` must have shape (batch, time), here "
+            f"{(batch_size, time)}; received shape {tuple(mask.shape)}."
+        )
+
+
+def check_states(layer: Any, batch_size: Any, states: list[Any], name: str) -> None:
+    """Checks number, shape and type of states given as the argument `name`."""
+    owner = type(layer).__name__
+    expected = [(batch_size, *shape) for shape in layer.cell.state_shapes]
+    received = [tuple(getattr(state, "shape", ())) for state in states]
+    if len(received) != len(expected) or not all(map(_fits, received, expected)):
+        raise ValueError(
+            f"{owner}: `{name}` must have one tensor per state, of shapes {expected}; "
+            f"received shapes {received}."
+        )
+    for state in states:
+        _check_dtype(owner, f"`{name}`", state.dtype)
+
+
+def _fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
+    )
+
+
+def _check_dtype(owner: str, what: str, dtype: Any) -> None:
+    name = keras.backend.standardize_dtype(dtype)
+    if "complex" in name or name == "string":
+        raise TypeError(f"{owner}: {what} must be real numbers; received dtype {name}.")

@@ -1,0 +1,69 @@
+"""The length of a time step: a number of seconds, or a variable that may change."""
+
+import sys
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_spiking import _checks
+from keras_spiking.config import default
+
+_MEANING = "a positive, finite number of seconds or a keras.Variable"
+
+
+def is_variable(value: Any) -> bool:
+    """True for a `keras.Variable`, and for a `tf.Variable` where TensorFlow is the backend."""
+    if keras.backend.backend() == "tensorflow":
+        return isinstance(value, (keras.Variable, sys.modules["tensorflow"].Variable))
+    return isinstance(value, keras.Variable)
+
+
+class TimeStep:
+    """Holds `dt` out of sight of Keras's attribute tracking.
+
+    Keras trains and saves every variable that is an attribute of a layer. `dt` is neither
+    trained nor saved, so layers hold it in this object and name it in `variables` themselves.
+
+    Args:
+        owner: Name of the layer's class, for errors.
+        dt: Number of seconds, scalar variable, or None for `keras_spiking.default.dt`.
+    """
+
+    def __init__(self, owner: str, dt: Any):
+        if dt is None:
+            dt = default.dt
+        if is_variable(dt):
+            if tuple(dt.shape) != ():
+                raise ValueError(
+                    f"{owner}: `dt` must be {_MEANING} of shape (); "
+                    f"received a variable of shape {tuple(dt.shape)}."
+                )
+            if isinstance(dt, keras.Variable):
+                dt.trainable = False
+        else:
+            dt = _checks.positive_number(owner, "dt", dt, _MEANING)
+        self.value = dt
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """What JAX must track to see `dt` change."""
+        return [self.value] if isinstance(self.value, keras.Variable) else []
+
+    def as_float(self) -> float:
+        """The present value, for a config."""
+        return float(ops.convert_to_numpy(self.value) if is_variable(self.value) else self.value)
+
+    def seconds(self, dtype: str) -> Any:
+        """`dt` as a tensor through which no gradient flows."""
+        return ops.stop_gradient(ops.cast(self.value, dtype))
+
+    def per_second(self, dtype: str) -> Any:
+        """`1 / dt` as a tensor.
+
+        Spikes are multiplied by it, never divided by `dt`: a compiler may replace a division by
+        a product and would then change their bits.
+        """
+        if is_variable(self.value):
+            return 1.0 / self.seconds(dtype)
+        return ops.cast(1.0 / self.value, dtype)

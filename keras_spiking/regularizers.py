@@ -1,0 +1,256 @@
+"""Penalties that keep firing rates, or any activity, near a target or within a range."""
+
+import warnings
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_spiking import _checks
+
+
+@keras.saving.register_keras_serializable("keras_spiking")
+class RangedRegularizer(keras.regularizers.Regularizer):
+    r"""Applies a regularizer to the distance of values from a target.
+
+    .. math::
+
+        d(x) = x - \min(\max(x, \mathit{low}), \mathit{high})
+
+    which is zero within the range, and :math:`x - \mathit{target}` for a single target.
+
+    Args:
+        target: Number, or pair `(low, high)`, in the units of what is regularized: hertz for the
+            activity of a `SpikingActivation`.
+        regularizer: Keras regularizer of the distance. Default: `L1L2(l2=0.01)` of Keras.
+
+    Raises:
+        ValueError: If a pair has not two elements or its first exceeds its second, or a number
+            is not finite.
+        TypeError: If `target` is neither a number nor a pair of numbers.
+
+    Example:
+
+    >>> import keras
+    >>> penalty = keras_spiking.regularizers.RangedRegularizer(
+    ...     target=(10, 20), regularizer=keras.regularizers.L1(1.0)
+    ... )
+    >>> float(penalty(keras.ops.array([5.0, 15.0, 22.0])))
+    7.0
+    """
+
+    def __init__(self, target: Any = 0, regularizer: Any = None):
+        self.target = _checked_target(type(self).__name__, target)
+        if regularizer is None:
+            regularizer = keras.regularizers.L1L2(l2=0.01)
+        self.regularizer = keras.regularizers.get(regularizer)
+
+    def __call__(self, x: Any) -> Any:
+        return self.regularizer(_distance(x, self.target))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "regularizer": keras.regularizers.serialize(self.regularizer),
+        }
+
+
+@keras.saving.register_keras_serializable("keras_spiking")
+class L1L2(RangedRegularizer):
+    """Penalizes absolute and squared distances from a target: `sum(l1 * |d| + l2 * d**2)`.
+
+    Args:
+        l1: Weight of the absolute distance, at least 0.
+        l2: Weight of the squared distance, at least 0.
+        target: Number, or pair `(low, high)`; see `RangedRegularizer`.
+
+    Raises:
+        ValueError: If a weight is negative or not finite, or `target` is not a range.
+        TypeError: If an argument has a wrong type.
+
+    Example:
+
+    >>> import keras
+    >>> penalty = keras_spiking.regularizers.L1L2(l1=1.0, l2=0.5, target=10)
+    >>> float(penalty(keras.ops.array([8.0, 10.0])))
+    4.0
+    """
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, target: Any = 0):
+        self.l1, self.l2 = _checked_weights(type(self).__name__, l1, l2)
+        super().__init__(target, keras.regularizers.L1L2(self.l1, self.l2))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"l1": self.l1, "l2": self.l2, "target": self.target}
+
+
+@keras.saving.register_keras_serializable("keras_spiking")
+class L1(L1L2):
+    """Penalizes absolute distances from a target: `sum(l1 * |d|)`.
+
+    Args:
+        l1: Weight, at least 0.
+        target: Number, or pair `(low, high)`; see `RangedRegularizer`.
+
+    Raises:
+        ValueError: If the weight is negative or not finite, or `target` is not a range.
+        TypeError: If an argument has a wrong type.
+
+    Example:
+
+    >>> import keras
+    >>> float(keras_spiking.regularizers.L1(1.0, target=10)(keras.ops.array([8.0, 13.0])))
+    5.0
+    """
+
+    def __init__(self, l1: float = 0.01, target: Any = 0):
+        super().__init__(l1=l1, target=target)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"l1": self.l1, "target": self.target}
+
+
+@keras.saving.register_keras_serializable("keras_spiking")
+class L2(L1L2):
+    """Penalizes squared distances from a target: `sum(l2 * d**2)`.
+
+    Args:
+        l2: Weight, at least 0.
+        target: Number, or pair `(low, high)`; see `RangedRegularizer`.
+
+    Raises:
+        ValueError: If the weight is negative or not finite, or `target` is not a range.
+        TypeError: If an argument has a wrong type.
+
+    Example:
+
+    >>> import keras
+    >>> float(keras_spiking.regularizers.L2(1.0, target=(8, 10))(keras.ops.array([9.0, 13.0])))
+    9.0
+    """
+
+    def __init__(self, l2: float = 0.01, target: Any = 0):
+        super().__init__(l2=l2, target=target)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"l2": self.l2, "target": self.target}
+
+
+@keras.saving.register_keras_serializable("keras_spiking")
+class Percentile(L1L2):
+    """Penalizes the distance of a percentile of the values from a target.
+
+    With the default, 100, the largest rates are held in the range, whatever the others do. A
+    percentile between two values is interpolated linearly, as `numpy.percentile` does.
+
+    Args:
+        percentile: From 0 (minimum) through 50 (median) to 100 (maximum).
+        axis: Axis, or tuple of axes, over which the percentile is taken: 0, the batch, unless
+            set.
+        target: Number, or pair `(low, high)`; see `RangedRegularizer`.
+        l1: Weight of the absolute distance, at least 0.
+        l2: Weight of the squared distance, at least 0.
+
+    Raises:
+        ValueError: If `percentile` is outside [0, 100], a weight is negative or not finite,
+            `target` is not a range, or, when called, `axis` names no axis of the values.
+        TypeError: If an argument has a wrong type.
+
+    Example:
+
+    >>> import keras
+    >>> penalty = keras_spiking.regularizers.Percentile(50, target=10, l1=1.0)
+    >>> float(penalty(keras.ops.array([[1.0], [12.0], [99.0]])))
+    2.0
+    """
+
+    def __init__(
+        self,
+        percentile: float = 100,
+        axis: int | tuple[int, ...] = 0,
+        target: Any = 0,
+        l1: float = 0,
+        l2: float = 0,
+    ):
+        super().__init__(l1=l1, l2=l2, target=target)
+        owner = type(self).__name__
+        self.percentile = _checks.number(owner, "percentile", percentile)
+        if not 0 <= self.percentile <= 100:
+            raise ValueError(
+                f"{owner}: `percentile` must be from 0 to 100; received percentile={percentile}."
+            )
+        self.axis = _checks.axes(owner, axis)
+
+    def __call__(self, x: Any) -> Any:
+        x = ops.convert_to_tensor(x)
+        rank = len(x.shape)
+        axes = (self.axis,) if isinstance(self.axis, int) else self.axis
+        if any(not -rank <= axis < rank for axis in axes):
+            raise ValueError(
+                f"{type(self).__name__}: `axis` must name axes of the values, which have "
+                f"{rank}; received axis={self.axis} and values of shape {tuple(x.shape)}."
+            )
+        return super().__call__(self._percentile(x, [axis % rank for axis in axes]))
+
+    def _percentile(self, x: Any, axes: list[int]) -> Any:
+        if self.percentile == 100:
+            return ops.max(x, axis=axes)
+        # Sorted by hand: ops.quantile refuses large tensors on torch (16 million elements).
+        others = [axis for axis in range(len(x.shape)) if axis not in axes]
+        shape = ops.shape(x)
+        x = ops.transpose(x, axes + others)
+        x = ops.sort(ops.reshape(x, (-1, *(shape[axis] for axis in others))), axis=0)
+        position = ops.cast(ops.shape(x)[0] - 1, "float32") * (self.percentile / 100)
+        below = ops.cast(ops.floor(position), "int32")
+        above = ops.cast(ops.ceil(position), "int32")
+        part = ops.cast(position - ops.floor(position), x.dtype)
+        return (1 - part) * ops.take(x, below, axis=0) + part * ops.take(x, above, axis=0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "percentile": self.percentile,
+            "axis": self.axis,
+            "target": self.target,
+            "l1": self.l1,
+            "l2": self.l2,
+        }
+
+
+def _distance(x: Any, target: Any) -> Any:
+    """Distance from a target, at least in float32: squares of rates overflow float16."""
+    x = ops.convert_to_tensor(x)
+    if keras.backend.standardize_dtype(x.dtype) != "float64":
+        x = ops.cast(x, "float32")
+    return x - (ops.clip(x, *target) if isinstance(target, tuple) else target)
+
+
+def _checked_target(owner: str, target: Any) -> Any:
+    meaning = "a number or a pair (low, high)"
+    if not isinstance(target, (list, tuple)):
+        return _checks.number(owner, "target", target, meaning)
+    if len(target) != 2:
+        raise ValueError(
+            f"{owner}: `target` must be {meaning}; received {len(target)} elements, "
+            f"target={target!r}."
+        )
+    low, high = (_checks.number(owner, "target", each, meaning) for each in target)
+    if low > high:
+        raise ValueError(
+            f"{owner}: `target` must be {meaning} with low <= high; received target={target!r}."
+        )
+    return low, high
+
+
+def _checked_weights(owner: str, l1: Any, l2: Any) -> tuple[float, float]:
+    weights = []
+    for name, value in (("l1", l1), ("l2", l2)):
+        weight = _checks.number(owner, name, value)
+        if weight < 0:
+            raise ValueError(f"{owner}: `{name}` must be at least 0; received {name}={value}.")
+        weights.append(weight)
+    if not any(weights):
+        warnings.warn(
+            f"{owner}: every weight (l1, l2) is zero, so this regularizer does nothing; give one.",
+            stacklevel=3,
+        )
+    return weights[0], weights[1]
