@@ -1,0 +1,106 @@
+# Everything from a fresh machine that has Python 3.11 and a package index: `make help` lists it.
+# Paths in rules are relative, so the project may lie under a path with a space in it.
+
+PYTHON ?= python3
+VENV ?= .venv
+# CPU builds. A bare `torch` would bring gigabytes of CUDA, and so might one that another package
+# asks for: hence one exact version, installed in the same command as everything else.
+TENSORFLOW ?= tensorflow-cpu
+JAX ?= jax
+TORCH ?= torch==2.13.0
+
+# For `make demo`: QUICK=1 takes under a minute, ARGS goes to the example as it stands.
+QUICK ?=
+ARGS ?=
+DEMO_OUTPUT ?= demo-output
+# For the suites; for example: make test-jax PYTEST_ARGS="-x -k lowpass"
+PYTEST_ARGS ?= -n 2
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+# On a GPU both would otherwise take all of its memory, in every worker of a suite.
+export TF_FORCE_GPU_ALLOW_GROWTH ?= true
+export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
+
+empty :=
+escaped_venv := $(subst $(empty) $(empty),\ ,$(VENV))
+python := "$(VENV)/bin/python"
+pip_install := $(python) -m pip install --disable-pip-version-check
+demo_ready := $(escaped_venv)/.ready-for-demo
+test_ready := $(escaped_venv)/.ready-for-test
+results := .test-results
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Every step uses all cores by itself, and two pips must not work in one environment at once.
+.NOTPARALLEL:
+.PHONY: help demo test lint types format test-tensorflow test-jax test-torch test-summary clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {printf "  make %-38s %s\n", $$1, $$2}' Makefile
+
+demo: $(demo_ready) ## Install, and run the Fashion-MNIST example (QUICK=1: under a minute)
+	KERAS_BACKEND=tensorflow MPLBACKEND=Agg $(python) examples/spiking_fashion_mnist.py \
+		--output "$(DEMO_OUTPUT)" $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
+test: lint types test-tensorflow test-jax test-torch ## Install, lint, check types, run the suite on every backend
+	@$(python) -m coverage combine --quiet --keep --data-file=$(results)/coverage \
+		$(results)/tensorflow.coverage $(results)/jax.coverage $(results)/torch.coverage
+	$(python) -m coverage report --data-file=$(results)/coverage
+	@$(MAKE) --no-print-directory test-summary
+
+lint: $(test_ready) ## Check style and format
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+
+types: $(test_ready) ## Check types
+	$(python) -m mypy
+
+format: $(test_ready) ## Fix style and format where that is safe
+	$(python) -m ruff check --fix .
+	$(python) -m ruff format .
+
+# Coverage of one backend alone is low by design; `make test` judges that of all three.
+test-tensorflow test-jax test-torch: test-%: $(test_ready) ## Run the suite on one backend
+	@mkdir -p $(results)
+	KERAS_BACKEND=$* COVERAGE_FILE=$(results)/$*.coverage $(python) -m pytest \
+		--cov --cov-report= --cov-fail-under=0 --junitxml=$(results)/$*.xml $(PYTEST_ARGS)
+
+test-summary:
+	@$(python) -c "$$summary" $(results)/tensorflow.xml $(results)/jax.xml $(results)/torch.xml
+
+clean: ## Remove everything that the commands above made, .venv included
+	rm -rf .venv $(results) demo-output build dist .coverage .hypothesis .mypy_cache \
+		.pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Both use one environment: the demo needs a small part of it, and installs no more than that part.
+$(escaped_venv)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and \
+		f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}: try make PYTHON=python3.11")'
+	$(PYTHON) -m venv "$(VENV)"
+	@echo '*' > "$(VENV)/.gitignore"
+
+$(demo_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
+	$(pip_install) --editable ".[viz]" "$(TENSORFLOW)"
+	@touch "$(VENV)/.ready-for-demo"
+
+$(test_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
+	$(pip_install) --editable ".[dev]" "$(TENSORFLOW)" "$(JAX)" "$(TORCH)"
+	@touch "$(VENV)/.ready-for-test"
+
+define summary
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+total = [0, 0, 0]
+for path in map(Path, sys.argv[1:]):
+    suite = ElementTree.parse(path).getroot().find("testsuite")
+    failed = int(suite.get("failures")) + int(suite.get("errors"))
+    skipped = int(suite.get("skipped"))
+    counts = [int(suite.get("tests")) - failed - skipped, failed, skipped]
+    total = [sum(pair) for pair in zip(total, counts)]
+    print("{}: {} passed, {} failed, {} skipped".format(path.stem, *counts))
+print("total: {} passed, {} failed, {} skipped".format(*total))
+endef
+export summary
