@@ -18,6 +18,9 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
 `straight_through(rates, spikes)` -> `outputs`
     `spikes` forwards; backwards, the gradient goes to `rates` unchanged.
 
+`seeded_uniform(shape, seed, dtype)` -> `values`
+    Random numbers in [0, 1): the same for the same seed, compiled or not.
+
 This module does not import Keras: the kernels of one framework can be used without it.
 """
 
@@ -54,3 +57,8 @@ def linear_recurrence(
 def straight_through(rates: Any, spikes: Any) -> Any:
     """Gives spikes forwards and the gradient of the rates backwards."""
     return _implementation().straight_through(rates, spikes)
+
+
+def seeded_uniform(shape: Any, seed: int, dtype: str) -> Any:
+    """Draws random numbers in [0, 1); see the module's docstring."""
+    return _implementation().seeded_uniform(shape, seed, dtype)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from keras_spiking.kernels import portable
 
 integrate_and_fire = portable.integrate_and_fire
+seeded_uniform = portable.seeded_uniform
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -26,8 +27,9 @@ def _recurrence_forward(
 
 
 def _recurrence_backward(reverse: bool, time_axis: int, kept: Any, upstream: Any) -> Any:
+    log_decay, sequence, initial = kept
     return portable.linear_recurrence_gradients(
-        *kept, upstream, reverse, time_axis, linear_recurrence
+        log_decay, sequence, initial, upstream, reverse, time_axis, linear_recurrence
     )
 
 

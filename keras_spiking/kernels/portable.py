@@ -22,18 +22,19 @@ from keras import ops
 _GRIDS = {"float32": (23, "int32"), "float64": (52, "int64")}
 
 
-def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+def integrate_and_fire(
+    increments: Any, voltage: Any, time_axis: int = 1, cumsum: Any = ops.cumsum
+) -> tuple[Any, Any]:
     dtype = keras.backend.standardize_dtype(increments.dtype)
     digits, integer = _GRIDS[dtype]
     whole, fraction = split(increments)
     added = ops.cast(fraction * 2.0**digits, integer)
     start = ops.cast(to_grid(voltage) * 2.0**digits, integer)
 
-    total = ops.cumsum(added, axis=time_axis) + ops.expand_dims(start, time_axis)
-    voltages = ops.bitwise_and(total, 2**digits - 1)
+    total = cumsum(added, axis=time_axis) + ops.expand_dims(start, time_axis)
+    voltages = ops.bitwise_and(total, ops.convert_to_tensor(2**digits - 1, dtype=integer))
     counts = whole + ops.cast(voltages < added, dtype)
-    final = ops.cast(step_slice(voltages, time_axis, -1, None), dtype) * 2.0**-digits
-    return counts, ops.squeeze(final, time_axis)
+    return counts, ops.cast(one_step(voltages, time_axis, -1), dtype) * 2.0**-digits
 
 
 def split(increments: Any) -> tuple[Any, Any]:
@@ -43,15 +44,21 @@ def split(increments: Any) -> tuple[Any, Any]:
     """
     digits, _ = _GRIDS[keras.backend.standardize_dtype(increments.dtype)]
     rounded = ops.round(increments * 2.0**digits) * 2.0**-digits
-    whole = ops.floor(rounded)
+    whole = floor(rounded)
     return whole, ops.where(ops.isfinite(increments), rounded - whole, 0.0)
 
 
 def to_grid(voltage: Any) -> Any:
     """The fractional part of a voltage, rounded to the grid, in [0, 1)."""
     digits, _ = _GRIDS[keras.backend.standardize_dtype(voltage.dtype)]
-    rounded = ops.round((voltage - ops.floor(voltage)) * 2.0**digits) * 2.0**-digits
-    return ops.minimum(rounded, 1.0 - 2.0**-digits)
+    rounded = ops.round((voltage - floor(voltage)) * 2.0**digits) * 2.0**-digits
+    return ops.where(rounded < 1.0, rounded, 1.0 - 2.0**-digits)
+
+
+def floor(x: Any) -> Any:
+    """`ops.floor`, which on torch makes float64 float32."""
+    rounded = ops.round(x)
+    return rounded - ops.cast(rounded > x, x.dtype)
 
 
 def linear_recurrence(
@@ -72,9 +79,7 @@ def linear_recurrence(
     return step_slice(sequence, time_axis, 1, None)
 
 
-def _double_known(
-    log_decay: Any, sequence: Any, length: int, reverse: bool, time_axis: int
-) -> Any:
+def _double_known(log_decay: Any, sequence: Any, length: int, reverse: bool, time_axis: int) -> Any:
     step = 1
     while step < length:
         early = step_slice(sequence, time_axis, None, -step)
@@ -129,21 +134,30 @@ def linear_recurrence_gradients(
     start = ops.expand_dims(initial, time_axis)
     if reverse:
         parts = [step_slice(sequence, time_axis, 1, None), start]
-        first = step_slice(adjoint, time_axis, -1, None)
+        first = one_step(adjoint, time_axis, -1)
     else:
         parts = [start, step_slice(sequence, time_axis, None, -1)]
-        first = step_slice(adjoint, time_axis, None, 1)
+        first = one_step(adjoint, time_axis, 0)
     previous = ops.concatenate(parts, axis=time_axis)
     decay = ops.exp(log_decay)
     through_time = ops.sum(adjoint * previous, axis=time_axis)
     through_batch = ops.sum(through_time, axis=0, keepdims=True)
-    return decay * through_batch, adjoint, decay * ops.squeeze(first, time_axis)
+    return decay * through_batch, adjoint, decay * first
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:
     return ops.stop_gradient(spikes) + (rates - ops.stop_gradient(rates))
 
 
+def seeded_uniform(shape: Any, seed: int, dtype: str) -> Any:
+    return keras.random.uniform(shape, dtype=dtype, seed=seed)
+
+
 def step_slice(sequence: Any, time_axis: int, start: int | None, stop: int | None) -> Any:
     """Steps `start` to `stop` of a sequence."""
     return sequence[(slice(None),) * time_axis + (slice(start, stop),)]
+
+
+def one_step(sequence: Any, time_axis: int, step: int) -> Any:
+    """One step of a sequence, without its time axis."""
+    return sequence[(slice(None),) * time_axis + (step,)]

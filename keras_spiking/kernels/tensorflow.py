@@ -29,3 +29,8 @@ def linear_recurrence(
 @tf.custom_gradient
 def straight_through(rates: Any, spikes: Any) -> Any:
     return tf.identity(spikes), lambda upstream: (upstream, None)
+
+
+def seeded_uniform(shape: Any, seed: int, dtype: str) -> Any:
+    # Keras lets XLA choose the generator, which then gives other numbers than eager TensorFlow.
+    return tf.random.stateless_uniform(shape, seed=[seed, 0], dtype=dtype, alg="philox")

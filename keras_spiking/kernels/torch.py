@@ -6,7 +6,16 @@ import torch
 
 from keras_spiking.kernels import portable
 
-integrate_and_fire = portable.integrate_and_fire
+seeded_uniform = portable.seeded_uniform
+
+
+def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    return portable.integrate_and_fire(increments, voltage, time_axis, _cumsum)
+
+
+def _cumsum(x: Any, axis: int) -> Any:
+    # ops.cumsum makes int64 int32 on torch.
+    return torch.cumsum(x, axis, dtype=x.dtype)
 
 
 class _LinearRecurrence(torch.autograd.Function):
@@ -21,8 +30,10 @@ class _LinearRecurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Any) -> Any:
+        log_decay, sequence, initial = ctx.saved_tensors
+        reverse, time_axis = ctx.options
         gradients = portable.linear_recurrence_gradients(
-            *ctx.saved_tensors, upstream, *ctx.options, linear_recurrence
+            log_decay, sequence, initial, upstream, reverse, time_axis, linear_recurrence
         )
         return (*gradients, None, None)
 

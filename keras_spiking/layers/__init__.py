@@ -1,7 +1,8 @@
 """Layers and cells that run over time."""
 
 from keras_spiking.layers.alpha import Alpha, AlphaCell
-from keras_spiking.layers.base import KerasSpikingCell, KerasSpikingLayer
+from keras_spiking.layers.base import KerasSpikingLayer
+from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.lowpass import Lowpass, LowpassCell
 from keras_spiking.layers.reset import reset_states
 from keras_spiking.layers.spiking_activation import SpikingActivation, SpikingActivationCell

@@ -1,5 +1,6 @@
 """Activations by name, as functions of Keras or of its backends, or as layers."""
 
+import functools
 import importlib
 import sys
 from typing import Any
@@ -7,17 +8,29 @@ from typing import Any
 import keras
 
 # Where a framework keeps its activations. A function found here is saved as its module and name.
-_MODULES = ("keras.ops", "tensorflow.nn", "jax.nn", "torch.nn.functional", "torch")
+_MODULES = (
+    "keras.ops",
+    "tensorflow.nn",
+    "tensorflow.math",
+    "jax.nn",
+    "torch.nn.functional",
+    "torch",
+)
 
 # The names that may be loaded from these modules, so that a file cannot name any function.
 _NAMES = frozenset(
-    "celu elu gelu hard_sigmoid hard_silu hard_swish hard_tanh hardsigmoid hardswish hardtanh "
-    "leaky_relu log_sigmoid logsigmoid mish relu relu6 selu sigmoid silu soft_sign softplus "
-    "softsign squareplus swish tanh".split()
+    """
+    celu elu gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh hardshrink hardsigmoid
+    hardswish hardtanh leaky_relu log_sigmoid log_softmax logsigmoid mish relu relu6 selu sigmoid
+    silu soft_shrink soft_sign softmax softplus softshrink softsign sparse_plus sparse_sigmoid
+    sparsemax squareplus swish tanh tanh_shrink tanhshrink
+    """.split()
 )
 
 # Those that every framework defines as Keras does: saved by name alone, they load on any backend.
-_SAME_EVERYWHERE = frozenset("elu relu relu6 selu sigmoid silu softplus softsign tanh".split())
+_SAME_EVERYWHERE = frozenset(
+    ["elu", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh"]
+)
 
 
 def get_activation(owner: str, activation: Any) -> Any:
@@ -28,10 +41,15 @@ def get_activation(owner: str, activation: Any) -> Any:
         activation: Name, function, layer, or the config of one.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it is none of these, or works on another backend only.
     """
     if isinstance(activation, str) and "." in activation:
         return _framework_function(owner, activation)
+    if isinstance(activation, type):
+        raise ValueError(
+            f"{owner}: `activation` must be a layer, not its class; received {activation!r}. "
+            f"Make one: activation={activation.__name__}()."
+        )
     try:
         return keras.activations.get(activation)
     except (TypeError, ValueError) as error:
@@ -39,18 +57,50 @@ def get_activation(owner: str, activation: Any) -> Any:
             f"{owner}: `activation` must be the name of a Keras activation (such as 'relu'), a "
             f"function of one tensor, or a layer; received activation={activation!r}. A function "
             "of your own that was saved with a model must be registered with "
-            "keras.saving.register_keras_serializable before the model is loaded."
+            "keras.saving.register_keras_serializable before the model is loaded. "
+            f"Keras says: {error}"
         ) from error
 
 
 def serialize_activation(activation: Any) -> Any:
     """Returns the name or config from which `get_activation` finds the activation again."""
     name = getattr(activation, "__name__", "")
-    if name in _NAMES and getattr(keras.activations, name, None) is not activation:
-        for module in _MODULES:
-            if getattr(sys.modules.get(module), name, None) is activation:
-                return name if name in _SAME_EVERYWHERE else f"{module}.{name}"
-    return keras.activations.serialize(activation)
+    if getattr(keras.activations, name, None) is activation:
+        return keras.activations.serialize(activation)
+    for module, name in _framework_names(activation):
+        return name if name in _SAME_EVERYWHERE else f"{module}.{name}"
+    if name == "<lambda>":
+        # `keras.activations` would leave out what `load_model(..., safe_mode=False)` needs.
+        return keras.saving.serialize_keras_object(activation)
+    config = keras.activations.serialize(activation)
+    if isinstance(config, str):
+        # A function of the user's with a name that Keras uses too: by that name alone, Keras
+        # would load its own.
+        module = activation.__module__
+        return {
+            "module": "__main__" if module == "builtins" else module,
+            "class_name": "function",
+            "config": name,
+            "registered_name": name,
+        }
+    return config
+
+
+def _framework_names(activation: Any) -> list[tuple[str, str]]:
+    """Modules and names under which the frameworks in use have this very function."""
+    found = []
+    for module in _MODULES:
+        root, *path = module.split(".")
+        # Not `sys.modules[module]`: TensorFlow enters its parts only when they are imported.
+        framework = functools.reduce(
+            lambda of, name: getattr(of, name, None), path, sys.modules.get(root)
+        )
+        found += [
+            (module, name)
+            for name in sorted(_NAMES)
+            if getattr(framework, name, None) is activation
+        ]
+    return found
 
 
 def _framework_function(owner: str, path: str) -> Any:

@@ -75,7 +75,7 @@ class AlphaCell(FilterCell):
 
     def gain(self, ratio: Any) -> Any:
         """`1 - (1 + ratio) * exp(-ratio)`, by its power series where the difference cancels."""
-        small = ops.minimum(ratio, 0.3)
+        small = ops.where(ratio < 0.3, ratio, 0.0)
         series = 0.0
         for power in range(8, 1, -1):
             series = series * small + (-1) ** power * (power - 1) / math.factorial(power)

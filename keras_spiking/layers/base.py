@@ -6,161 +6,13 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking.kernels.portable import step_slice
+from keras_spiking.kernels.portable import one_step
+from keras_spiking.layers.cell import KerasSpikingCell, WithTimeStep, unique
+from keras_spiking.layers.memory import Memory
 from keras_spiking.layers.shapes import check_inputs, check_mask, check_states, per_sample
-from keras_spiking.layers.time_step import TimeStep
 
 
-class _WithTimeStep(keras.layers.Layer):
-    """What cells and layers share: `dt`, and arithmetic on state that is never in half precision.
-
-    `autocast` is off: state and time constants stay in `state_dtype`, and inputs are cast to
-    `compute_dtype` where they enter.
-    """
-
-    def __init__(self, dt: Any, **kwargs: Any):
-        super().__init__(autocast=False, **kwargs)
-        self._time_step = TimeStep(type(self).__name__, dt)
-
-    @property
-    def dt(self) -> Any:
-        """Length of a time step in seconds: a number, or the variable it was made with."""
-        return self._time_step.value
-
-    @property
-    def state_dtype(self) -> str:
-        """Type of states: float32, or float64 in a float64 layer."""
-        return "float64" if self.compute_dtype == "float64" else "float32"
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """Every variable that the layer reads or writes: the weights, `dt`, seeds and states."""
-        return _unique(super().variables + self._time_step.variables)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dt": self._time_step.as_float()}
-
-
-class KerasSpikingCell(_WithTimeStep):
-    """One time step: the base class of cells.
-
-    A subclass defines `call_inference(inputs, states)` and, where training differs,
-    `call_training(inputs, states)`. Both take inputs `(batch, ...)` and a list of states, and
-    return `(outputs, new_states)`. A cell runs in a `KerasSpikingLayer`, or, with one feature
-    axis, in `keras.layers.RNN`.
-
-    Args:
-        size: Number of units, or the shape of the feature axes.
-        state_size: Size or shape of the state, or a list of them, one per state tensor, each
-            without the batch axis. Default: one state of shape `size`.
-        output_size: Shape of the output's feature axes. Default: `size`.
-        dt: Length of a time step in seconds: a positive number or a scalar variable. Default:
-            `keras_spiking.default.dt`.
-        always_use_inference: If True, `call_inference` runs in training too.
-        **kwargs: Arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        inputs: Tensor of shape `(batch, ...)`, with the feature axes of `size`.
-        states: List of the cell's states, each `(batch, ...)`.
-        training: Whether the model is training.
-
-    Output shape:
-        `(outputs, new_states)`: outputs `(batch, ...)` and a list of states.
-
-    Raises:
-        ValueError: If a size or `dt` is not positive.
-        TypeError: If a size is not an integer or a tuple of integers, or `dt` not a number or
-            variable.
-
-    Attributes:
-        trainable_initial_state: Set to True in a subclass whose `get_initial_state` depends on
-            weights. A stateful layer then starts from the weights as they are at its first step.
-    """
-
-    trainable_initial_state = False
-
-    def __init__(
-        self,
-        size: Any,
-        state_size: Any = None,
-        output_size: Any = None,
-        dt: Any = None,
-        always_use_inference: bool = False,
-        **kwargs: Any,
-    ):
-        super().__init__(dt=dt, **kwargs)
-        owner = type(self).__name__
-        self.size = _checks.size(owner, "size", size)
-        self.output_size = (
-            self.size if output_size is None else _checks.size(owner, "output_size", output_size)
-        )
-        if state_size is None:
-            state_size = self.size if isinstance(self.size, int) else [self.size]
-        several = isinstance(state_size, list)
-        sizes = [
-            _checks.size(owner, "state_size", each)
-            for each in (state_size if several else [state_size])
-        ]
-        self.state_size = sizes if several or not isinstance(sizes[0], int) else sizes[0]
-        self.always_use_inference = _checks.boolean(
-            owner, "always_use_inference", always_use_inference
-        )
-
-    @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """Shape of the inputs' feature axes."""
-        return per_sample(self.size)
-
-    @property
-    def state_shapes(self) -> list[tuple[int, ...]]:
-        """Shape of each state, without the batch axis."""
-        sizes = self.state_size if isinstance(self.state_size, list) else [self.state_size]
-        return [per_sample(size) for size in sizes]
-
-    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
-        """The states before the first step, each `(batch_size, ...)`; zeros unless overridden."""
-        return [ops.zeros((batch_size, *shape), self.state_dtype) for shape in self.state_shapes]
-
-    def build(self, input_shape: Any) -> None:
-        """Creates weights; `input_shape` is `(batch, ...)`, with the feature axes of `size`."""
-        if tuple(input_shape)[1:] != self.feature_shape:
-            raise ValueError(
-                f"{type(self).__name__}: inputs of one step must have shape (batch, ...) with the "
-                f"feature axes of size={self.size}; received shape {tuple(input_shape)}."
-            )
-
-    def call(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
-        inputs = ops.cast(inputs, self.compute_dtype)
-        states = [ops.cast(state, self.state_dtype) for state in keras.tree.flatten(states)]
-        if training and not self.always_use_inference:
-            outputs, new_states = self.call_training(inputs, states)
-        else:
-            outputs, new_states = self.call_inference(inputs, states)
-        return ops.cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
-
-    def call_training(self, inputs: Any, states: list[Any]) -> Any:
-        """Runs one step of training; as in inference unless overridden."""
-        return self.call_inference(inputs, states)
-
-    def call_inference(self, inputs: Any, states: list[Any]) -> Any:
-        """Runs one step."""
-        raise NotImplementedError(
-            f"{type(self).__name__} must define `call_inference(inputs, states)`, "
-            "which returns `(outputs, new_states)`."
-        )
-
-    def compute_output_spec(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
-        batch = inputs.shape[0]
-        outputs = keras.KerasTensor((batch, *per_sample(self.output_size)), self.compute_dtype)
-        return outputs, [
-            keras.KerasTensor((batch, *shape), self.state_dtype) for shape in self.state_shapes
-        ]
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "size": self.size}
-
-
-class KerasSpikingLayer(_WithTimeStep):
+class KerasSpikingLayer(WithTimeStep):
     """A cell over a whole sequence: the base class of layers.
 
     A subclass defines `build_cell(input_shape)`, which returns its `KerasSpikingCell`. The layer
@@ -217,7 +69,7 @@ class KerasSpikingLayer(_WithTimeStep):
         self.unroll = _checks.boolean(owner, "unroll", unroll)
         self.time_major = _checks.boolean(owner, "time_major", time_major)
         self.supports_masking = True
-        self._memory = _Memory()
+        self._memory = Memory()
 
     @property
     def time_axis(self) -> int:
@@ -236,7 +88,7 @@ class KerasSpikingLayer(_WithTimeStep):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        return _unique(super().variables + self._memory.variables)
+        return unique(super().variables + self._memory.variables)
 
     def build_cell(self, input_shape: tuple[int | None, ...]) -> KerasSpikingCell:
         """Makes the cell for inputs of this shape, batch and time included."""
@@ -286,7 +138,7 @@ class KerasSpikingLayer(_WithTimeStep):
         if self.stateful:
             self._memory.write(states)
         if not self.return_sequences:
-            outputs = outputs[-1] if self.time_major else outputs[:, -1]
+            outputs = one_step(outputs, self.time_axis, -1)
         return (outputs, *states) if self.return_state else outputs
 
     def run(
@@ -355,7 +207,7 @@ class KerasSpikingLayer(_WithTimeStep):
             ops.convert_to_tensor(state, dtype=self.state_dtype)
             for state in (states if isinstance(states, (list, tuple)) else [states])
         ]
-        check_states(self, self.states[0].shape[0], states, "states")
+        check_states(self, self._memory.batch_size, states, "states")
         self._memory.write(states)
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
@@ -412,75 +264,6 @@ class KerasSpikingLayer(_WithTimeStep):
             check_states(self, batch_size, keras.tree.flatten(initial_state), "initial_state")
 
 
-class _Memory:
-    """The variables of a stateful layer, out of sight of Keras's attribute tracking.
-
-    JAX must track them, so they are in the layer's `variables`; but they are no weights: weights
-    move freely between a stateless layer and its stateful twin, and files do not hold states.
-    """
-
-    def __init__(self) -> None:
-        self.states: list[keras.Variable] | None = None
-        # False while the initial state still follows the weights that it is made of.
-        self.started: keras.Variable | None = None
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        return [*(self.states or []), *([] if self.started is None else [self.started])]
-
-    def create(self, cell: KerasSpikingCell, batch_size: int) -> None:
-        def variable(index: int, shape: tuple[int, ...]) -> keras.Variable:
-            def start(shape: Any, dtype: Any = None) -> Any:
-                return keras.tree.flatten(cell.get_initial_state(batch_size=batch_size))[index]
-
-            return keras.Variable(
-                start,
-                shape=(batch_size, *shape),
-                dtype=cell.state_dtype,
-                trainable=False,
-                name=f"state_{index}",
-            )
-
-        self.states = [variable(index, shape) for index, shape in enumerate(cell.state_shapes)]
-        if cell.trainable_initial_state:
-            self.started = keras.Variable(
-                "zeros", shape=(), dtype="bool", trainable=False, name="started"
-            )
-
-    def read(self, cell: KerasSpikingCell) -> list[Any]:
-        # Copies: on torch, `write` changes a variable in place while the gradient still needs it.
-        states = [ops.copy(state) for state in self.states or []]
-        if self.started is None:
-            return states
-        initial = keras.tree.flatten(cell.get_initial_state(batch_size=states[0].shape[0]))
-        return [
-            ops.where(self.started, state, start)
-            for state, start in zip(states, initial, strict=True)
-        ]
-
-    def write(self, states: list[Any]) -> None:
-        for variable, state in zip(self.states or [], states, strict=True):
-            variable.assign(state)
-        if self.started is not None:
-            self.started.assign(True)
-
-    def reset(self, cell: KerasSpikingCell) -> None:
-        assert self.states is not None
-        batch_size = self.states[0].shape[0]
-        self.write(keras.tree.flatten(cell.get_initial_state(batch_size=batch_size)))
-        if self.started is not None:
-            self.started.assign(False)
-
-
 def choose(keep: Any, new: Any, old: Any) -> Any:
     """`new` for the samples to keep, `old` for the others; `keep` is Boolean `(batch,)`."""
     return ops.where(ops.reshape(keep, (-1, *[1] * (len(new.shape) - 1))), new, old)
-
-
-def last_step(sequence: Any, time_axis: int) -> Any:
-    """The last step of a sequence."""
-    return ops.squeeze(step_slice(sequence, time_axis, -1, None), time_axis)
-
-
-def _unique(variables: list[keras.Variable]) -> list[keras.Variable]:
-    return list({id(variable): variable for variable in variables}.values())

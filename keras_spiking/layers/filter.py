@@ -6,7 +6,9 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking.layers.base import KerasSpikingCell, KerasSpikingLayer, last_step
+from keras_spiking.kernels.portable import one_step
+from keras_spiking.layers.base import KerasSpikingLayer
+from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.initializers import get_initializer
 from keras_spiking.layers.shapes import as_size
 
@@ -30,8 +32,20 @@ def _set_filter_arguments(
         owner, "apply_during_training", apply_during_training
     )
     filter.level_initializer = get_initializer(owner, "level_initializer", level_initializer)
-    filter.initial_level_constraint = keras.constraints.get(initial_level_constraint)
-    filter.tau_constraint = keras.constraints.get(tau_constraint)
+    filter.initial_level_constraint = _get_constraint(
+        owner, "initial_level_constraint", initial_level_constraint
+    )
+    filter.tau_constraint = _get_constraint(owner, "tau_constraint", tau_constraint)
+
+
+def _get_constraint(owner: str, name: str, value: Any) -> Any:
+    try:
+        return keras.constraints.get(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{owner}: `{name}` must be a Keras constraint, its name, or None; "
+            f"received {name}={value!r}."
+        ) from error
 
 
 def _filter_config(filter: Any) -> dict[str, Any]:
@@ -104,7 +118,9 @@ class FilterCell(KerasSpikingCell):
 
     def seconds(self) -> tuple[Any, Any]:
         """`tau` and `dt` as tensors, in seconds."""
-        tau = ops.maximum(ops.cast(self.tau, self.state_dtype), _SHORTEST_TAU)
+        tau = ops.cast(self.tau, self.state_dtype)
+        # Not ops.maximum, which on torch makes float64 float32.
+        tau = ops.where(tau > _SHORTEST_TAU, tau, _SHORTEST_TAU)
         return tau, self._time_step.seconds(self.state_dtype)
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
@@ -182,7 +198,7 @@ class FilterLayer(KerasSpikingLayer):
                 for start, sequence in zip(starts, sequences, strict=True)
             ]
         if not through:
-            states = self.states_from([last_step(each, self.time_axis) for each in sequences])
+            states = self.states_from([one_step(each, self.time_axis, -1) for each in sequences])
         return ops.cast(sequences[0], self.compute_dtype), states
 
     def get_config(self) -> dict[str, Any]:

@@ -12,10 +12,11 @@ def reset_states(model: keras.layers.Layer) -> None:
     Keras's own stateful layers too. Works during `fit`, JAX included.
 
     Args:
-        model: A Keras model or layer.
+        model: A Keras model or layer; during `fit`, the model that is being trained.
 
     Raises:
         TypeError: If `model` is neither.
+        ValueError: If, on JAX, `model` is only a part of the model that is being trained.
 
     Example:
 
@@ -30,6 +31,11 @@ def reset_states(model: keras.layers.Layer) -> None:
             f"received {model!r} of type {type(model).__name__}."
         )
     synchronize(model)
+    if any(map(_held_by_trainer, model.variables)):
+        raise ValueError(
+            f"reset_states: `model` must be the model that is being trained; received "
+            f"{model.name!r}, a part of it, whose state JAX holds until the epoch ends."
+        )
     for layer in _layers_within(model):
         if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
             layer.reset_state()
@@ -42,6 +48,11 @@ def synchronize(model: keras.layers.Layer) -> None:
     """
     if keras.backend.backend() == "jax" and isinstance(model, keras.Model):
         model.jax_state_sync()
+
+
+def _held_by_trainer(variable: keras.Variable) -> bool:
+    """Whether the JAX trainer has taken the value away for the length of an epoch."""
+    return vars(variable).get("_value", variable) is None and keras.backend.backend() == "jax"
 
 
 def _layers_within(root: keras.layers.Layer) -> list[keras.layers.Layer]:

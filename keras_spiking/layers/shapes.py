@@ -10,7 +10,7 @@ def per_sample(size: int | tuple[int, ...]) -> tuple[int, ...]:
     return (size,) if isinstance(size, int) else tuple(size)
 
 
-def as_size(features: tuple[int, ...]) -> int | tuple[int, ...]:
+def as_size(features: tuple[Any, ...]) -> Any:
     """The shape of feature axes as a size: an integer for one axis, as Keras's cells have it."""
     return features[0] if len(features) == 1 else features
 

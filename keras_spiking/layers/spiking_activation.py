@@ -7,9 +7,10 @@ import numpy as np
 from keras import ops
 
 from keras_spiking import _checks, kernels
-from keras_spiking.kernels.portable import split, to_grid
+from keras_spiking.kernels.portable import floor, split, to_grid
 from keras_spiking.layers.activation import get_activation, serialize_activation
-from keras_spiking.layers.base import KerasSpikingCell, KerasSpikingLayer
+from keras_spiking.layers.base import KerasSpikingLayer
+from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.initializers import get_initializer
 from keras_spiking.layers.shapes import as_size
 
@@ -81,11 +82,15 @@ class SpikingActivationCell(KerasSpikingCell):
         shape = (batch_size, *self.feature_shape)
         voltage = self.initial_voltage
         if isinstance(voltage, str):
-            seed = self.seed_generator if self.seed is None else self.seed
-            uniform = keras.random.uniform(shape, dtype=self.state_dtype, seed=seed)
+            if self.seed is None:
+                uniform = keras.random.uniform(
+                    shape, dtype=self.state_dtype, seed=self.seed_generator
+                )
+            else:
+                uniform = kernels.seeded_uniform(shape, self.seed, self.state_dtype)
             # Down to the grid of voltages, so that none is rounded up to 1.
             digits = 52 if self.state_dtype == "float64" else 23
-            return [ops.floor(uniform * 2.0**digits) * 2.0**-digits]
+            return [floor(uniform * 2.0**digits) * 2.0**-digits]
         if isinstance(voltage, keras.initializers.Initializer):
             return [ops.cast(voltage(shape, dtype=self.state_dtype), self.state_dtype)]
         self._check_voltage_fits(batch_size)
@@ -135,7 +140,7 @@ class SpikingActivationCell(KerasSpikingCell):
         rates = self.rates(inputs)
         whole, fraction = split(self.increments(rates))
         voltage = to_grid(ops.stop_gradient(states[0])) + fraction
-        carry = ops.floor(voltage)
+        carry = floor(voltage)
         return self.spikes(rates, whole + carry), [voltage - carry]
 
     def get_config(self) -> dict[str, Any]:
@@ -291,14 +296,20 @@ def _checked_seed(owner: str, seed: Any) -> int | None:
             f"{owner}: `seed` must be an integer or None; received seed={seed!r} "
             f"of type {type(seed).__name__}."
         )
+    if not 0 <= seed < 2**32:
+        raise ValueError(
+            f"{owner}: `seed` must be at least 0 and below 2**32; received seed={seed}."
+        )
     return int(seed)
 
 
 def _checked_voltage(owner: str, voltage: Any) -> Any:
     """Returns "random_uniform", a float64 array of values in [0, 1), or an initializer."""
     if isinstance(voltage, (str, dict, keras.initializers.Initializer)):
-        return voltage if voltage == "random_uniform" else get_initializer(
-            owner, "initial_voltage", voltage
+        return (
+            voltage
+            if voltage == "random_uniform"
+            else get_initializer(owner, "initial_voltage", voltage)
         )
     values = np.asarray(voltage)
     if isinstance(voltage, (bool, np.bool_)) or values.dtype.kind not in "iuf":

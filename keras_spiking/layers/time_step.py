@@ -56,7 +56,9 @@ class TimeStep:
 
     def seconds(self, dtype: str) -> Any:
         """`dt` as a tensor through which no gradient flows."""
-        return ops.stop_gradient(ops.cast(self.value, dtype))
+        if is_variable(self.value):
+            return ops.stop_gradient(ops.cast(self.value, dtype))
+        return ops.convert_to_tensor(self.value, dtype=dtype)
 
     def per_second(self, dtype: str) -> Any:
         """`1 / dt` as a tensor.
@@ -66,4 +68,4 @@ class TimeStep:
         """
         if is_variable(self.value):
             return 1.0 / self.seconds(dtype)
-        return ops.cast(1.0 / self.value, dtype)
+        return ops.convert_to_tensor(1.0 / self.value, dtype=dtype)

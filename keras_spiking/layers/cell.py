@@ -1,0 +1,163 @@
+"""One time step, and what cells and layers share."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_spiking import _checks
+from keras_spiking.layers.shapes import per_sample
+from keras_spiking.layers.time_step import TimeStep
+
+
+class WithTimeStep(keras.layers.Layer):
+    """What cells and layers share: `dt`, and arithmetic on state that is never in half precision.
+
+    `autocast` is off: state and time constants stay in `state_dtype`, and inputs are cast to
+    `compute_dtype` where they enter.
+    """
+
+    def __init__(self, dt: Any, **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        self._time_step = TimeStep(type(self).__name__, dt)
+
+    @property
+    def dt(self) -> Any:
+        """Length of a time step in seconds: a number, or the variable it was made with."""
+        return self._time_step.value
+
+    @property
+    def state_dtype(self) -> str:
+        """Type of states: float32, or float64 in a float64 layer."""
+        return "float64" if self.compute_dtype == "float64" else "float32"
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Every variable that the layer reads or writes: the weights, `dt`, seeds and states."""
+        return unique(super().variables + self._time_step.variables)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dt": self._time_step.as_float()}
+
+
+class KerasSpikingCell(WithTimeStep):
+    """One time step: the base class of cells.
+
+    A subclass defines `call_inference(inputs, states)` and, where training differs,
+    `call_training(inputs, states)`. Both take inputs `(batch, ...)` and a list of states, and
+    return `(outputs, new_states)`. A cell runs in a `KerasSpikingLayer`, or, with one feature
+    axis, in `keras.layers.RNN`.
+
+    Args:
+        size: Number of units, or the shape of the feature axes.
+        state_size: Size or shape of the state, or a list of them, one per state tensor, each
+            without the batch axis. Default: one state of shape `size`.
+        output_size: Shape of the output's feature axes. Default: `size`.
+        dt: Length of a time step in seconds: a positive number or a scalar variable. Default:
+            `keras_spiking.default.dt`.
+        always_use_inference: If True, `call_inference` runs in training too.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, ...)`, with the feature axes of `size`.
+        states: List of the cell's states, each `(batch, ...)`.
+        training: Whether the model is training.
+
+    Output shape:
+        `(outputs, new_states)`: outputs `(batch, ...)` and a list of states.
+
+    Raises:
+        ValueError: If a size or `dt` is not positive.
+        TypeError: If a size is not an integer or a tuple of integers, or `dt` not a number or
+            variable.
+
+    Attributes:
+        trainable_initial_state: Set to True in a subclass whose `get_initial_state` depends on
+            weights. A stateful layer then starts from the weights as they are at its first step.
+    """
+
+    trainable_initial_state = False
+
+    def __init__(
+        self,
+        size: Any,
+        state_size: Any = None,
+        output_size: Any = None,
+        dt: Any = None,
+        always_use_inference: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(dt=dt, **kwargs)
+        owner = type(self).__name__
+        self.size = _checks.size(owner, "size", size)
+        self.output_size = (
+            self.size if output_size is None else _checks.size(owner, "output_size", output_size)
+        )
+        if state_size is None:
+            state_size = self.size if isinstance(self.size, int) else [self.size]
+        several = isinstance(state_size, list)
+        sizes = [
+            _checks.size(owner, "state_size", each)
+            for each in (state_size if several else [state_size])
+        ]
+        self.state_size = sizes if several or not isinstance(sizes[0], int) else sizes[0]
+        self.always_use_inference = _checks.boolean(
+            owner, "always_use_inference", always_use_inference
+        )
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of the inputs' feature axes."""
+        return per_sample(self.size)
+
+    @property
+    def state_shapes(self) -> list[tuple[int, ...]]:
+        """Shape of each state, without the batch axis."""
+        sizes = self.state_size if isinstance(self.state_size, list) else [self.state_size]
+        return [per_sample(size) for size in sizes]
+
+    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
+        """The states before the first step, each `(batch_size, ...)`; zeros unless overridden."""
+        return [ops.zeros((batch_size, *shape), self.state_dtype) for shape in self.state_shapes]
+
+    def build(self, input_shape: Any) -> None:
+        """Creates weights; `input_shape` is `(batch, ...)`, with the feature axes of `size`."""
+        if tuple(input_shape)[1:] != self.feature_shape:
+            raise ValueError(
+                f"{type(self).__name__}: inputs of one step must have shape (batch, ...) with the "
+                f"feature axes of size={self.size}; received shape {tuple(input_shape)}."
+            )
+
+    def call(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
+        inputs = ops.cast(inputs, self.compute_dtype)
+        states = [ops.cast(state, self.state_dtype) for state in keras.tree.flatten(states)]
+        if training and not self.always_use_inference:
+            outputs, new_states = self.call_training(inputs, states)
+        else:
+            outputs, new_states = self.call_inference(inputs, states)
+        return ops.cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
+
+    def call_training(self, inputs: Any, states: list[Any]) -> Any:
+        """Runs one step of training; as in inference unless overridden."""
+        return self.call_inference(inputs, states)
+
+    def call_inference(self, inputs: Any, states: list[Any]) -> Any:
+        """Runs one step."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `call_inference(inputs, states)`, "
+            "which returns `(outputs, new_states)`."
+        )
+
+    def compute_output_spec(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
+        batch = inputs.shape[0]
+        outputs = keras.KerasTensor((batch, *per_sample(self.output_size)), self.compute_dtype)
+        return outputs, [
+            keras.KerasTensor((batch, *shape), self.state_dtype) for shape in self.state_shapes
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+
+def unique(variables: list[keras.Variable]) -> list[keras.Variable]:
+    return list({id(variable): variable for variable in variables}.values())

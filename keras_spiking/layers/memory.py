@@ -1,0 +1,73 @@
+"""The state that a stateful layer keeps from call to call."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_spiking.layers.cell import KerasSpikingCell
+
+
+class Memory:
+    """The variables of a stateful layer, out of sight of Keras's attribute tracking.
+
+    JAX must track them, so they are in the layer's `variables`; but they are no weights: weights
+    move freely between a stateless layer and its stateful twin, and files do not hold states.
+    """
+
+    def __init__(self) -> None:
+        self.states: list[keras.Variable] | None = None
+        # False while the initial state still follows the weights that it is made of.
+        self.started: keras.Variable | None = None
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return [*(self.states or []), *([] if self.started is None else [self.started])]
+
+    @property
+    def batch_size(self) -> int:
+        assert self.states, "a layer creates its memory when it is built"
+        return int(self.states[0].shape[0])
+
+    def create(self, cell: KerasSpikingCell, batch_size: int) -> None:
+        def variable(index: int, shape: tuple[int, ...]) -> keras.Variable:
+            def start(shape: Any, dtype: Any = None) -> Any:
+                # A copy: on torch, a level broadcast over the batch is one number in memory.
+                initial = keras.tree.flatten(cell.get_initial_state(batch_size=batch_size))
+                return ops.copy(initial[index])
+
+            return keras.Variable(
+                start,
+                shape=(batch_size, *shape),
+                dtype=cell.state_dtype,
+                trainable=False,
+                name=f"state_{index}",
+            )
+
+        self.states = [variable(index, shape) for index, shape in enumerate(cell.state_shapes)]
+        if cell.trainable_initial_state:
+            self.started = keras.Variable(
+                "zeros", shape=(), dtype="bool", trainable=False, name="started"
+            )
+
+    def read(self, cell: KerasSpikingCell) -> list[Any]:
+        # Copies: on torch, `write` changes a variable in place while the gradient still needs it.
+        states = [ops.copy(state) for state in self.states or []]
+        if self.started is None:
+            return states
+        initial = keras.tree.flatten(cell.get_initial_state(batch_size=self.batch_size))
+        started = ops.copy(self.started)
+        return [
+            ops.where(started, state, start) for state, start in zip(states, initial, strict=True)
+        ]
+
+    def write(self, states: list[Any]) -> None:
+        for variable, state in zip(self.states or [], states, strict=True):
+            variable.assign(state)
+        if self.started is not None:
+            self.started.assign(True)
+
+    def reset(self, cell: KerasSpikingCell) -> None:
+        self.write(keras.tree.flatten(cell.get_initial_state(batch_size=self.batch_size)))
+        if self.started is not None:
+            self.started.assign(False)
