@@ -1,0 +1,75 @@
+"""Runs a function of tensors eagerly, and compiled by the backend, on any of the three."""
+
+import keras
+import numpy as np
+
+BACKEND = keras.backend.backend()
+
+# How each backend runs a function: as it stands, and compiled in the ways that `fit` may.
+MODES = {
+    "tensorflow": ("eager", "graph", "graph of unknown shape", "xla"),
+    "jax": ("eager", "jit"),
+    "torch": ("eager",),
+}[BACKEND]
+
+
+def run(function, *arrays, mode="eager"):
+    """Calls a function of tensors on arrays, and returns arrays."""
+    tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+    outputs = compiled(function, tensors, mode)(*tensors)
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+
+
+def compiled(function, tensors, mode):
+    """Compiles a function as `mode` says."""
+    if mode == "eager":
+        return function
+    if mode == "jit":
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    if mode == "xla":
+        return tf.function(function, jit_compile=True)
+    signature = None
+    if mode == "graph of unknown shape":
+        signature = [tf.TensorSpec(each.shape, each.dtype) for each in tensors]
+        signature[0] = tf.TensorSpec([None, None, *tensors[0].shape[2:]], tensors[0].dtype)
+    return tf.function(function, input_signature=signature)
+
+
+def gradients(function, *arrays, mode="eager"):
+    """Gradients of a scalar function of tensors, as arrays."""
+    if BACKEND == "torch":
+        import torch
+
+        tensors = [torch.tensor(np.array(array), requires_grad=True) for array in arrays]
+        function(*tensors).backward()
+        return [tensor.grad.numpy() for tensor in tensors]
+    if BACKEND == "jax":
+        import jax
+
+        return run(jax.grad(function, argnums=tuple(range(len(arrays)))), *arrays, mode=mode)
+    import tensorflow as tf
+
+    def of(*tensors):
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            loss = function(*tensors)
+        return tape.gradient(loss, tensors)
+
+    return run(of, *arrays, mode=mode)
+
+
+def finite_differences(function, arrays, index, step):
+    """Gradient of a scalar function of arrays in one of them, by central differences."""
+    gradient = np.zeros_like(arrays[index], dtype="float64")
+    for place in np.ndindex(*arrays[index].shape):
+        shifted = []
+        for sign in (1, -1):
+            moved = [np.array(array, "float64") for array in arrays]
+            moved[index][place] += sign * step
+            shifted.append(float(function(*moved)))
+        gradient[place] = (shifted[0] - shifted[1]) / (2 * step)
+    return gradient

@@ -1,0 +1,35 @@
+"""Settings for the whole suite, which runs once per Keras backend (`KERAS_BACKEND`)."""
+
+import contextlib
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Torch crashes if TensorFlow is imported first.
+with contextlib.suppress(ImportError):
+    import torch  # noqa: F401
+
+import keras
+import numpy as np
+import pytest
+
+import keras_spiking
+
+keras.config.disable_traceback_filtering()
+
+
+@pytest.fixture(autouse=True)
+def fresh_session():
+    """Starts each test from the same seeds and settings."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras_spiking.default.dt = 0.001
+    keras.config.set_dtype_policy("float32")
+    keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A seeded generator for test data."""
+    return np.random.default_rng(0)

@@ -1,0 +1,256 @@
+"""Every backend's kernels against loops in float64 and in whole numbers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from keras_spiking import kernels
+from keras_spiking.kernels import portable
+from tests.compiled import BACKEND, MODES, finite_differences, gradients, run
+
+every_mode = pytest.mark.parametrize("mode", MODES)
+both_layouts = pytest.mark.parametrize("time_axis", [0, 1])
+GRID = 2**23
+
+
+def spikes_in_integers(increments, voltage, grid=GRID):
+    """The definition on the grid, in Python's own integers: (batch, time, ...) arrays."""
+    added, total = whole_numbers(increments * float(grid)), whole_numbers(voltage * float(grid))
+    counts = np.zeros(increments.shape)
+    for step in range(increments.shape[1]):
+        total = total + added[:, step]
+        counts[:, step] = total // grid
+        total = total % grid
+    return counts, total.astype("float64") / grid
+
+
+whole_numbers = np.vectorize(lambda value: int(np.rint(np.float64(value))), otypes=[object])
+
+
+def layout(array, time_axis):
+    return array if time_axis == 1 else np.swapaxes(array, 0, 1)
+
+
+@every_mode
+@both_layouts
+@pytest.mark.parametrize("features", [(5,), (2, 3)], ids=str)
+@pytest.mark.parametrize("time", [1, 2, 33, 1000])
+def test_spikes_are_exact(mode, time_axis, features, time, rng):
+    # Fractions near 1 make the integer sum wrap around many times in 1000 steps.
+    increments = rng.uniform(0.9, 1.0, size=(2, time, *features)).astype("float32")
+    increments[1] = rng.normal(scale=3.0, size=(time, *features))
+    voltage = rng.uniform(size=(2, *features)).astype("float32")
+    counts, final = spikes_in_integers(increments, voltage)
+
+    got, end = run(
+        lambda r, v: kernels.integrate_and_fire(r, v, time_axis),
+        layout(increments, time_axis),
+        voltage,
+        mode=mode,
+    )
+    np.testing.assert_array_equal(layout(got, time_axis), counts)
+    np.testing.assert_array_equal(end, final)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    scale=st.sampled_from([1e-6, 1e-3, 0.1, 1.0, 7.0, 1e3, 1e6]),
+    cut=st.sampled_from([1, 7, 20, 39]),  # few: JAX compiles anew for each shape
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_spikes_are_the_same_however_time_is_cut(scale, cut, seed):
+    rng = np.random.default_rng(seed)
+    increments = (rng.normal(size=(2, 40, 3)) * scale).astype("float32")
+    voltage = np.floor(rng.uniform(size=(2, 3)) * GRID).astype("float32") / np.float32(GRID)
+    whole, end = run(kernels.integrate_and_fire, increments, voltage)
+    first, between = run(kernels.integrate_and_fire, increments[:, :cut], voltage)
+    second, last = run(kernels.integrate_and_fire, increments[:, cut:], between)
+    np.testing.assert_array_equal(np.concatenate([first, second], axis=1), whole)
+    np.testing.assert_array_equal(last, end)
+    assert np.all((end >= 0) & (end < 1))
+    counts, final = spikes_in_integers(increments, voltage)
+    np.testing.assert_array_equal(whole, counts)
+    np.testing.assert_array_equal(end, final)
+
+
+def test_only_the_fractional_part_of_the_voltage_counts():
+    increments = np.full((1, 4, 3), 0.25, "float32")
+    voltage = np.array([[0.5, 2.5, -0.5]], "float32")
+    counts, final = run(kernels.integrate_and_fire, increments, voltage)
+    np.testing.assert_array_equal(counts, np.repeat(counts[..., :1], 3, axis=2))
+    np.testing.assert_array_equal(final, [[0.5, 0.5, 0.5]])
+    _, final = run(kernels.integrate_and_fire, increments * 0, np.array([[1 - 2**-24]], "float32"))
+    assert final.max() < 1
+
+
+def test_what_is_not_finite_stays_in_its_step_and_unit():
+    increments = np.full((1, 6, 4), 0.5, "float32")
+    increments[0, 2, :3] = np.nan, np.inf, -np.inf
+    counts, final = run(kernels.integrate_and_fire, increments, np.zeros((1, 4), "float32"))
+    np.testing.assert_array_equal(counts[0, 2, :3], increments[0, 2, :3])
+    np.testing.assert_array_equal(counts[0, :, 3], [0, 1, 0, 1, 0, 1])
+    rest = np.delete(counts[0], 2, axis=0)
+    np.testing.assert_array_equal(rest[:, :3], [[0] * 3, [1] * 3, [0] * 3, [1] * 3, [0] * 3])
+    assert np.isfinite(final).all()
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX computes in float32 unless x64 mode is on")
+def test_float64_has_a_finer_grid(rng):
+    increments = rng.normal(size=(2, 100, 3))
+    voltage = np.floor(rng.uniform(size=(2, 3)) * 2.0**52) * 2.0**-52
+    counts, final = run(kernels.integrate_and_fire, increments, voltage)
+    expected, end = spikes_in_integers(increments, voltage, 2**52)
+    np.testing.assert_array_equal(counts, expected)
+    np.testing.assert_array_equal(final, end)
+
+
+def recurrence(log_decay, drive, initial, reverse=False):
+    """The definition in float64: drive is (batch, time, ...)."""
+    decay, level = np.exp(np.asarray(log_decay, "float64")), np.asarray(initial, "float64")
+    sequence = np.zeros(drive.shape)
+    steps = range(drive.shape[1])
+    for step in reversed(steps) if reverse else steps:
+        level = decay * level + drive[:, step]
+        sequence[:, step] = level
+    return sequence
+
+
+@every_mode
+@both_layouts
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("time", [1, 2, 7, 64, 129])
+def test_recurrence_and_its_gradients(mode, time_axis, reverse, time, rng):
+    log_decay = -rng.uniform(0.01, 2.0, size=(1, 2, 3)).astype("float32")
+    drive = rng.normal(size=(2, time, 2, 3)).astype("float32")
+    initial = rng.normal(size=(2, 2, 3)).astype("float32")
+    weights = rng.normal(size=drive.shape).astype("float32")
+
+    def kernel(drive, log_decay, initial):
+        return kernels.linear_recurrence(log_decay, drive, initial, reverse, time_axis)
+
+    moved = [layout(drive, time_axis), log_decay, initial]
+    got = layout(run(kernel, *moved, mode=mode), time_axis)
+    expected = recurrence(log_decay, drive, initial, reverse)
+    assert np.abs(got - expected).max() <= 1e-6 * np.abs(expected).max()
+
+    got = gradients(
+        lambda *args: ops.sum(kernel(*args) * ops.array(layout(weights, time_axis))),
+        *moved,
+        mode=mode,
+    )
+
+    def loss(drive, log_decay, initial):
+        return np.sum(recurrence(log_decay, drive, initial, reverse) * weights)
+
+    arrays = [drive, log_decay, initial]
+    for index in range(3):
+        if index == 0 and time > 10:
+            continue  # The other two check the same backward pass, in far less time.
+        expected = finite_differences(loss, arrays, index, 1e-5)
+        actual = layout(got[0], time_axis) if index == 0 else got[index]
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("tau", [0.01, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("signal", ["noise", "constant"])
+def test_filters_do_not_drift_over_10000_steps(tau, signal, rng):
+    drive = rng.uniform(size=(1, 10_000, 4)) if signal == "noise" else np.ones((1, 10_000, 4))
+    log_decay = np.full((1, 4), -0.001 / tau)
+    gain = -np.expm1(log_decay)
+    expected = recurrence(log_decay, gain * drive, np.zeros((1, 4)))
+    got = run(
+        kernels.linear_recurrence,
+        log_decay.astype("float32"),
+        (gain * drive).astype("float32"),
+        np.zeros((1, 4), "float32"),
+    )
+    assert np.abs(got - expected).max() < 1e-6 * np.abs(expected).max()
+
+
+@every_mode
+def test_straight_through_passes_gradients_to_the_rates(mode, rng):
+    rates, spikes, weights = (rng.normal(size=(2, 3)).astype("float32") for _ in range(3))
+    np.testing.assert_array_equal(run(kernels.straight_through, rates, spikes, mode=mode), spikes)
+    (got,) = gradients(
+        lambda rates: ops.sum(
+            kernels.straight_through(rates, ops.array(spikes)) * ops.array(weights)
+        ),
+        rates,
+        mode=mode,
+    )
+    np.testing.assert_array_equal(got, weights)
+
+
+def test_this_backends_kernels_agree_with_the_portable_ones(rng):
+    increments = rng.normal(size=(2, 50, 3)).astype("float32")
+    voltage = rng.uniform(size=(2, 3)).astype("float32")
+    log_decay = -rng.uniform(0.01, 2.0, size=(1, 3)).astype("float32")
+    for ours, theirs in zip(
+        run(kernels.integrate_and_fire, increments, voltage),
+        run(portable.integrate_and_fire, increments, voltage),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    for reverse in (False, True):
+
+        def loss(module, reverse=reverse):
+            return lambda *args: ops.sum(module.linear_recurrence(*args, reverse) ** 2)
+
+        arrays = [log_decay, increments, voltage]
+        for ours, theirs in zip(
+            gradients(loss(kernels), *arrays), gradients(loss(portable), *arrays), strict=True
+        ):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    arrays = [increments, np.round(increments)]
+    np.testing.assert_array_equal(
+        run(kernels.straight_through, *arrays), run(portable.straight_through, *arrays)
+    )
+    (ours,) = gradients(
+        lambda rates: ops.sum(portable.straight_through(rates, ops.round(rates)) ** 2), increments
+    )
+    np.testing.assert_array_equal(ours, 2 * np.round(increments))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow builds a graph to count")
+@pytest.mark.parametrize("kernel", ["integrate_and_fire", "linear_recurrence"])
+def test_graph_hardly_grows_with_time(kernel):
+    import tensorflow as tf
+
+    def size(time):
+        drive = tf.TensorSpec((2, time, 3))
+        state = tf.TensorSpec((2, 3))
+        if kernel == "integrate_and_fire":
+            graph = tf.function(kernels.integrate_and_fire).get_concrete_function(drive, state)
+        else:
+            graph = tf.function(kernels.linear_recurrence).get_concrete_function(
+                tf.TensorSpec((1, 3)), drive, state
+            )
+        return len(graph.graph.get_operations())
+
+    # Doubling passes: 7 for 100 steps, 14 for 10,000.
+    assert size(10_000) <= 2 * size(100)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the other backends know every length")
+def test_unknown_length_is_summed_the_same_way(rng):
+    drive = rng.normal(size=(2, 13, 3)).astype("float32")
+    log_decay = -rng.uniform(0.01, 2.0, size=(1, 3)).astype("float32")
+    for reverse in (False, True):
+
+        def kernel(drive, log_decay, initial, reverse=reverse):
+            return kernels.linear_recurrence(log_decay, drive, initial, reverse)
+
+        arrays = [drive, log_decay, np.zeros((2, 3), "float32")]
+        known = run(kernel, *arrays, mode="graph")
+        unknown = run(kernel, *arrays, mode="graph of unknown shape")
+        np.testing.assert_allclose(unknown, known, rtol=1e-6, atol=1e-6)
+
+
+def test_kernels_import_without_keras():
+    import subprocess
+    import sys
+
+    code = "import sys, keras_spiking.kernels; assert 'keras' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
