@@ -17,9 +17,13 @@ def number(owner: str, name: str, value: Any, meaning: str = "a number") -> floa
             f"{owner}: `{name}` must be {meaning}; received {name}={value!r} "
             f"of type {type(value).__name__}."
         )
-    if not math.isfinite(value):
+    try:
+        accepted = float(value)
+    except OverflowError:  # an integer too large for a float
+        accepted = math.inf
+    if not math.isfinite(accepted):
         raise ValueError(f"{owner}: `{name}` must be finite; received {name}={value}.")
-    return float(value)
+    return accepted
 
 
 def positive_number(owner: str, name: str, value: Any, meaning: str = "a number") -> float:

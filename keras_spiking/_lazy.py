@@ -8,7 +8,6 @@ them does. So they are imported on first use or together with Keras, whichever c
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -21,22 +20,22 @@ def lazy_names(
     module_of = {name: module for module, names in names_by_module.items() for name in names}
     public = sorted(module_of)
 
-    def __getattr__(name: str) -> object:
+    def get(name: str) -> object:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         if module_of[name] == package:
             return importlib.import_module(f"{package}.{name}")
         return getattr(importlib.import_module(module_of[name]), name)
 
-    def __dir__() -> list[str]:
+    def names() -> list[str]:
         return [*public, "__version__"]
 
-    return public, __getattr__, __dir__
+    return public, get, names
 
 
 def load_with_keras(*submodules: str) -> None:
     """Imports these parts of the package now if Keras is loaded, else right after it loads."""
-    if "keras" in sys.modules:
+    if sys.modules.get("keras") is not None:
         _load(submodules)
     else:
         sys.meta_path.insert(0, _AfterKeras(submodules))
@@ -48,7 +47,10 @@ def _load(submodules: Sequence[str]) -> None:
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder):
-    """Lets the usual finders find Keras, and imports our parts once Keras has run."""
+    """Lets the other finders find Keras, and imports our parts once Keras has run.
+
+    It stays until then: whoever only asks whether there is a Keras, finds it too.
+    """
 
     def __init__(self, submodules: Sequence[str]):
         self.submodules = submodules
@@ -58,14 +60,21 @@ class _AfterKeras(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname != "keras":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            run_keras = spec.loader.exec_module
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    self._load_after(spec.loader)
+                return spec
+        return None
 
-            def run_keras_then_ours(module: ModuleType) -> None:
-                run_keras(module)
+    def _load_after(self, loader: importlib.abc.Loader) -> None:
+        run = loader.exec_module
+
+        def run_keras_then_ours(module: ModuleType) -> None:
+            run(module)
+            if module.__name__ == "keras" and self in sys.meta_path:
+                sys.meta_path.remove(self)
                 _load(self.submodules)
 
-            spec.loader.exec_module = run_keras_then_ours  # type: ignore[method-assign]
-        return spec
+        loader.exec_module = run_keras_then_ours  # type: ignore[method-assign]

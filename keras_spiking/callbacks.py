@@ -22,13 +22,16 @@ class DtScheduler(keras.callbacks.Callback):
             `tf.Variable`; in seconds.
         scheduler: `keras.optimizers.schedules.LearningRateSchedule`, or any function of the step,
             that gives `dt` in seconds. Steps count training batches over all epochs, from 0;
-            with `initial_epoch`, from where that epoch begins.
+            with `initial_epoch`, from where that epoch begins (in data of unknown length, from
+            the number of batches that this callback has seen in the epochs before, or else the
+            optimizer). With `steps_per_execution`, `dt` is that of an execution's first step.
         verbose: Whether to print `dt` at the beginning of each epoch.
 
     Raises:
-        TypeError: If `dt` is not a variable or `scheduler` cannot be called.
-        ValueError: If, during training, `scheduler` gives a number that is not positive and
-            finite.
+        TypeError: If `dt` is not a variable of a float type, `scheduler` cannot be called or,
+            during training, gives no number.
+        ValueError: If `dt` has not the shape `()` or, during training, `scheduler` gives a number
+            that is not positive and finite.
 
     Example:
 
@@ -52,44 +55,75 @@ class DtScheduler(keras.callbacks.Callback):
                 f"{owner}: `scheduler` must be a LearningRateSchedule or a function of the step; "
                 f"received {scheduler!r} of type {type(scheduler).__name__}."
             )
+        if tuple(dt.shape) != ():
+            raise ValueError(
+                f"{owner}: `dt` must be a variable of shape (); received one of shape "
+                f"{tuple(dt.shape)}."
+            )
+        dtype = keras.backend.standardize_dtype(dt.dtype)
+        if not keras.backend.is_float_dtype(dtype):
+            raise TypeError(
+                f"{owner}: `dt` must be a variable of a float type, as in keras.Variable(1.0), so "
+                f"that it can hold fractions of a second; received one of type {dtype}."
+            )
         self.dt = dt
         self.scheduler = scheduler
-        self.verbose = verbose
+        self.verbose = bool(verbose)  # Keras takes 0 and 1 too
+        self._training = False
+        self._next_epoch = 0
         self._next_step = 0
-        self._epoch_start: int | None = None
+        self._epoch_start = 0
+        self._counted_by_optimizer = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._epoch_start = None
+        self._training = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._epoch_start is None:
-            self._next_step = self._first_step(epoch)
-        self._epoch_start = self._next_step
+        self._epoch_start = self._batches_before(epoch)
+        self._training = True
+        self._next_step = self._epoch_start
+        self._counted_by_optimizer = self._optimizer_count()
         self._set(self._epoch_start)
         if self.verbose:
-            print(f"DtScheduler epoch={epoch} dt={float(ops.convert_to_numpy(self.dt)):.4f}")
+            dt = float(ops.convert_to_numpy(self.dt))
+            print(f"DtScheduler epoch={epoch} dt={dt:.4f}")
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        assert self._epoch_start is not None
         self._set(self._epoch_start + batch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        assert self._epoch_start is not None
         self._next_step = self._epoch_start + batch + 1
 
-    def _first_step(self, epoch: int) -> int:
-        """Batches before the epoch that training starts with."""
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._next_epoch = epoch + 1
+        if self.model.steps_per_execution != 1:
+            # The last execution may have found fewer batches; Keras counts it as a full one.
+            counted = self._optimizer_count() - self._counted_by_optimizer
+            self._next_step = min(self._next_step, self._epoch_start + counted)
+
+    def _batches_before(self, epoch: int) -> int:
+        """Batches in the epochs before this one."""
         steps = self.params.get("steps")
-        if epoch == 0:
-            return 0
         if steps is not None:
             return epoch * steps
-        # A generator of unknown length: the optimizer has counted the batches, and a restored
-        # one remembers.
-        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+        if epoch == 0:
+            return 0
+        if self._training or epoch == self._next_epoch:
+            return self._next_step
+        return self._optimizer_count()
+
+    def _optimizer_count(self) -> int:
+        """Batches that the optimizer has seen; a restored one remembers."""
+        # `optimizer.iterations` leaves out those whose gradients it only accumulates.
+        optimizer = getattr(self.model, "optimizer", None)
+        variables = optimizer.variables if optimizer else []
+        counts = [v for v in variables if v.name == "iteration"]
+        return max((int(ops.convert_to_numpy(count)) for count in counts), default=0)
 
     def _set(self, step: int) -> None:
-        value = ops.convert_to_numpy(self.scheduler(step))
-        dt = _checks.positive_number(type(self).__name__, "dt", float(value), "a number of seconds")
+        dt = ops.convert_to_numpy(self.scheduler(step))
+        dt = _checks.positive_number(
+            type(self).__name__, f"scheduler({step})", dt, "a number of seconds"
+        )
         synchronize(self.model)
         self.dt.assign(dt)

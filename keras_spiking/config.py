@@ -14,6 +14,7 @@ class Default:
     Raises:
         ValueError: If `dt` is set to a number that is not positive and finite.
         TypeError: If `dt` is set to anything but a number.
+        AttributeError: If anything but `dt` is set.
 
     Example:
 
@@ -25,6 +26,8 @@ class Default:
     0.01
     >>> keras_spiking.default.dt = 0.001
     """
+
+    __slots__ = ("_dt",)  # so that a misspelled setting is an error
 
     def __init__(self) -> None:
         self._dt = 0.001

@@ -17,7 +17,7 @@ class Mean(keras.constraints.Constraint):
 
     Raises:
         TypeError: If `axis` is not an integer or a tuple of integers.
-        ValueError: If `axis` names an axis twice.
+        ValueError: If `axis` names an axis twice, or, when called, one that the weight has not.
 
     Example:
 
@@ -31,6 +31,13 @@ class Mean(keras.constraints.Constraint):
 
     def __call__(self, w: Any) -> Any:
         w = ops.convert_to_tensor(w)
+        rank = len(w.shape)
+        axes = (self.axis,) if isinstance(self.axis, int) else self.axis
+        if len({axis % rank for axis in axes if -rank <= axis < rank}) < len(axes):
+            raise ValueError(
+                f"{type(self).__name__}: `axis` must name axes of the weight, which has {rank}, "
+                f"each once; received axis={self.axis} and a weight of shape {tuple(w.shape)}."
+            )
         return ops.broadcast_to(ops.mean(w, axis=self.axis, keepdims=True), ops.shape(w))
 
     def get_config(self) -> dict[str, Any]:

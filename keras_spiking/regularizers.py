@@ -1,5 +1,7 @@
 """Penalties that keep firing rates, or any activity, near a target or within a range."""
 
+import math
+import numbers
 import warnings
 from typing import Any
 
@@ -21,12 +23,12 @@ class RangedRegularizer(keras.regularizers.Regularizer):
 
     Args:
         target: Number, or pair `(low, high)`, in the units of what is regularized: hertz for the
-            activity of a `SpikingActivation`.
+            activity of a `SpikingActivation`. An infinite end leaves that side open.
         regularizer: Keras regularizer of the distance. Default: `L1L2(l2=0.01)` of Keras.
 
     Raises:
-        ValueError: If a pair has not two elements or its first exceeds its second, or a number
-            is not finite.
+        ValueError: If a pair has not two elements or its first exceeds its second, a single
+            target is not finite, or Keras does not know the regularizer.
         TypeError: If `target` is neither a number nor a pair of numbers.
 
     Example:
@@ -40,10 +42,17 @@ class RangedRegularizer(keras.regularizers.Regularizer):
     """
 
     def __init__(self, target: Any = 0, regularizer: Any = None):
-        self.target = _checked_target(type(self).__name__, target)
+        owner = type(self).__name__
+        self.target = _checked_target(owner, target)
         if regularizer is None:
             regularizer = keras.regularizers.L1L2(l2=0.01)
-        self.regularizer = keras.regularizers.get(regularizer)
+        try:
+            self.regularizer = keras.regularizers.get(regularizer)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{owner}: `regularizer` must be a Keras regularizer, its name or its config; "
+                f"received regularizer={regularizer!r}, which Keras does not know."
+            ) from error
 
     def __call__(self, x: Any) -> Any:
         return self.regularizer(_distance(x, self.target))
@@ -77,7 +86,14 @@ class L1L2(RangedRegularizer):
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, target: Any = 0):
-        self.l1, self.l2 = _checked_weights(type(self).__name__, l1, l2)
+        owner = type(self).__name__
+        self.l1, self.l2 = _checked_weights(owner, l1, l2)
+        if not (self.l1 or self.l2):
+            warnings.warn(
+                f"{owner}: every weight (l1, l2) is zero, so this regularizer does nothing; "
+                "give one.",
+                stacklevel=2 if type(self) is L1L2 else 3,  # the line that made the regularizer
+            )
         super().__init__(target, keras.regularizers.L1L2(self.l1, self.l2))
 
     def get_config(self) -> dict[str, Any]:
@@ -182,15 +198,17 @@ class Percentile(L1L2):
         self.axis = _checks.axes(owner, axis)
 
     def __call__(self, x: Any) -> Any:
-        x = ops.convert_to_tensor(x)
+        x = _in_float32(x)
         rank = len(x.shape)
-        axes = (self.axis,) if isinstance(self.axis, int) else self.axis
-        if any(not -rank <= axis < rank for axis in axes):
+        given = (self.axis,) if isinstance(self.axis, int) else self.axis
+        axes = {axis % rank for axis in given if -rank <= axis < rank}
+        if len(axes) < len(given):
             raise ValueError(
                 f"{type(self).__name__}: `axis` must name axes of the values, which have "
-                f"{rank}; received axis={self.axis} and values of shape {tuple(x.shape)}."
+                f"{rank}, each once; received axis={self.axis} and values of shape "
+                f"{tuple(x.shape)}."
             )
-        return super().__call__(self._percentile(x, [axis % rank for axis in axes]))
+        return super().__call__(self._percentile(x, sorted(axes)))
 
     def _percentile(self, x: Any, axes: list[int]) -> Any:
         if self.percentile == 100:
@@ -200,10 +218,17 @@ class Percentile(L1L2):
         shape = ops.shape(x)
         x = ops.transpose(x, axes + others)
         x = ops.sort(ops.reshape(x, (-1, *(shape[axis] for axis in others))), axis=0)
-        position = ops.cast(ops.shape(x)[0] - 1, "float32") * (self.percentile / 100)
-        below = ops.cast(ops.floor(position), "int32")
-        above = ops.cast(ops.ceil(position), "int32")
-        part = ops.cast(position - ops.floor(position), x.dtype)
+        # Never in float32, which does not hold every index of a large tensor.
+        last = ops.shape(x)[0] - 1
+        if isinstance(last, int):
+            position = last * self.percentile / 100
+            below, above = math.floor(position), math.ceil(position)
+            part = position - below
+        else:
+            position = ops.cast(last, "float64") * (self.percentile / 100)
+            below = ops.cast(ops.floor(position), "int32")
+            above = ops.cast(ops.ceil(position), "int32")
+            part = ops.cast(position - ops.floor(position), x.dtype)
         return (1 - part) * ops.take(x, below, axis=0) + part * ops.take(x, above, axis=0)
 
     def get_config(self) -> dict[str, Any]:
@@ -217,11 +242,14 @@ class Percentile(L1L2):
 
 
 def _distance(x: Any, target: Any) -> Any:
-    """Distance from a target, at least in float32: squares of rates overflow float16."""
-    x = ops.convert_to_tensor(x)
-    if keras.backend.standardize_dtype(x.dtype) != "float64":
-        x = ops.cast(x, "float32")
+    x = _in_float32(x)
     return x - (ops.clip(x, *target) if isinstance(target, tuple) else target)
+
+
+def _in_float32(x: Any) -> Any:
+    """At least in float32: squares of rates overflow float16, and integers have no fractions."""
+    x = ops.convert_to_tensor(x)
+    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
 
 
 def _checked_target(owner: str, target: Any) -> Any:
@@ -233,12 +261,24 @@ def _checked_target(owner: str, target: Any) -> Any:
             f"{owner}: `target` must be {meaning}; received {len(target)} elements, "
             f"target={target!r}."
         )
-    low, high = (_checks.number(owner, "target", each, meaning) for each in target)
+    low, high = (
+        float(each) if _is_infinite(each) else _checks.number(owner, "target", each, meaning)
+        for each in target
+    )
     if low > high:
         raise ValueError(
             f"{owner}: `target` must be {meaning} with low <= high; received target={target!r}."
         )
+    if low == high and _is_infinite(low):
+        raise ValueError(
+            f"{owner}: `target` must be {meaning} with a finite number between them; "
+            f"received target={target!r}."
+        )
     return low, high
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isinf(value)
 
 
 def _checked_weights(owner: str, l1: Any, l2: Any) -> tuple[float, float]:
@@ -248,9 +288,4 @@ def _checked_weights(owner: str, l1: Any, l2: Any) -> tuple[float, float]:
         if weight < 0:
             raise ValueError(f"{owner}: `{name}` must be at least 0; received {name}={value}.")
         weights.append(weight)
-    if not any(weights):
-        warnings.warn(
-            f"{owner}: every weight (l1, l2) is zero, so this regularizer does nothing; give one.",
-            stacklevel=3,
-        )
     return weights[0], weights[1]

@@ -67,8 +67,9 @@ def serialize_activation(activation: Any) -> Any:
     name = getattr(activation, "__name__", "")
     if getattr(keras.activations, name, None) is activation:
         return keras.activations.serialize(activation)
-    for module, name in _framework_names(activation):
-        return name if name in _SAME_EVERYWHERE else f"{module}.{name}"
+    path = _framework_path(activation)
+    if path is not None:
+        return path
     if name == "<lambda>":
         # `keras.activations` would leave out what `load_model(..., safe_mode=False)` needs.
         return keras.saving.serialize_keras_object(activation)
@@ -86,21 +87,18 @@ def serialize_activation(activation: Any) -> Any:
     return config
 
 
-def _framework_names(activation: Any) -> list[tuple[str, str]]:
-    """Modules and names under which the frameworks in use have this very function."""
-    found = []
+def _framework_path(activation: Any) -> str | None:
+    """The name under which one of the frameworks in use has this very function."""
     for module in _MODULES:
         root, *path = module.split(".")
         # Not `sys.modules[module]`: TensorFlow enters its parts only when they are imported.
         framework = functools.reduce(
             lambda of, name: getattr(of, name, None), path, sys.modules.get(root)
         )
-        found += [
-            (module, name)
-            for name in sorted(_NAMES)
-            if getattr(framework, name, None) is activation
-        ]
-    return found
+        for name in sorted(_NAMES):
+            if getattr(framework, name, None) is activation:
+                return name if name in _SAME_EVERYWHERE else f"{module}.{name}"
+    return None
 
 
 def _framework_function(owner: str, path: str) -> Any:

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_spiking import kernels
-from keras_spiking.kernels.portable import step_slice
+from keras_spiking.kernels import portable
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
 
@@ -171,7 +171,7 @@ class Alpha(FilterLayer):
             log_decay, over_time(-ops.expm1(-ratio)) * inputs, level, time_axis=axis
         )
         before = ops.concatenate(
-            [ops.expand_dims(level, axis), step_slice(levels, axis, None, -1)], axis=axis
+            [ops.expand_dims(level, axis), portable.step_slice(levels, axis, None, -1)], axis=axis
         )
         drive = over_time(cell.gain(ratio)) * inputs + over_time(ratio * ops.exp(-ratio)) * before
         outputs = kernels.linear_recurrence(log_decay, drive, output, time_axis=axis)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking.kernels.portable import one_step
+from keras_spiking.kernels import portable
 from keras_spiking.layers.cell import KerasSpikingCell, WithTimeStep, unique
 from keras_spiking.layers.memory import Memory
 from keras_spiking.layers.shapes import check_inputs, check_mask, check_states, per_sample
@@ -138,7 +138,7 @@ class KerasSpikingLayer(WithTimeStep):
         if self.stateful:
             self._memory.write(states)
         if not self.return_sequences:
-            outputs = one_step(outputs, self.time_axis, -1)
+            outputs = portable.one_step(outputs, self.time_axis, -1)
         return (outputs, *states) if self.return_state else outputs
 
     def run(

@@ -160,4 +160,5 @@ class KerasSpikingCell(WithTimeStep):
 
 
 def unique(variables: list[keras.Variable]) -> list[keras.Variable]:
+    """Each variable once, in order."""
     return list({id(variable): variable for variable in variables}.values())

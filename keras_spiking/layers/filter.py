@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking.kernels.portable import one_step
+from keras_spiking.kernels import portable
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.initializers import get_initializer
@@ -198,7 +198,9 @@ class FilterLayer(KerasSpikingLayer):
                 for start, sequence in zip(starts, sequences, strict=True)
             ]
         if not through:
-            states = self.states_from([one_step(each, self.time_axis, -1) for each in sequences])
+            states = self.states_from(
+                [portable.one_step(each, self.time_axis, -1) for each in sequences]
+            )
         return ops.cast(sequences[0], self.compute_dtype), states
 
     def get_config(self) -> dict[str, Any]:

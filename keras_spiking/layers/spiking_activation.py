@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_spiking import _checks, kernels
-from keras_spiking.kernels.portable import floor, split, to_grid
+from keras_spiking.kernels import portable
 from keras_spiking.layers.activation import get_activation, serialize_activation
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
@@ -90,7 +90,7 @@ class SpikingActivationCell(KerasSpikingCell):
                 uniform = kernels.seeded_uniform(shape, self.seed, self.state_dtype)
             # Down to the grid of voltages, so that none is rounded up to 1.
             digits = 52 if self.state_dtype == "float64" else 23
-            return [floor(uniform * 2.0**digits) * 2.0**-digits]
+            return [portable.floor(uniform * 2.0**digits) * 2.0**-digits]
         if isinstance(voltage, keras.initializers.Initializer):
             return [ops.cast(voltage(shape, dtype=self.state_dtype), self.state_dtype)]
         self._check_voltage_fits(batch_size)
@@ -138,9 +138,9 @@ class SpikingActivationCell(KerasSpikingCell):
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
         rates = self.rates(inputs)
-        whole, fraction = split(self.increments(rates))
-        voltage = to_grid(ops.stop_gradient(states[0])) + fraction
-        carry = floor(voltage)
+        whole, fraction = portable.split(self.increments(rates))
+        voltage = portable.to_grid(ops.stop_gradient(states[0])) + fraction
+        carry = portable.floor(voltage)
         return self.spikes(rates, whole + carry), [voltage - carry]
 
     def get_config(self) -> dict[str, Any]:

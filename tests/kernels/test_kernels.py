@@ -254,3 +254,6 @@ def test_kernels_import_without_keras():
 
     code = "import sys, keras_spiking.kernels; assert 'keras' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+    # Keras, once imported, loads the layers, which need the kernels: that may be in the middle.
+    code = "import keras_spiking.kernels.portable, keras_spiking.layers"
+    subprocess.run([sys.executable, "-c", code], check=True)

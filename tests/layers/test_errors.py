@@ -51,7 +51,7 @@ def test_features_must_be_known_and_stay(make):
 def test_inputs_must_be_real_numbers(make):
     layer = make()
     layer.build((2, 3, 4))
-    with pytest.raises(TypeError, match="inputs must be real numbers; received dtype complex"):
+    with pytest.raises(TypeError, match="inputs must be real numbers"):
         layer(np.zeros((2, 3, 4), "complex64"))
 
 
@@ -86,7 +86,7 @@ def test_initial_state_must_be_the_cells(make):
 
 @every_layer
 def test_stateful_needs_a_fixed_batch_size(make):
-    with pytest.raises(ValueError, match="needs a fixed batch size; .* batch_size=32"):
+    with pytest.raises(ValueError, match=r"needs a fixed batch size; .* batch_size=32"):
         make(stateful=True)(keras.Input((None, 4)))
     layer = make(stateful=True)
     layer(np.zeros((2, 3, 4), "float32"))

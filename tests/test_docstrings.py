@@ -1,0 +1,142 @@
+"""Docstrings: their examples run, and they name every argument."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+
+import numpy as np
+import pytest
+
+import keras_spiking
+from tests.compiled import BACKEND
+
+FRAMEWORKS = {"tensorflow", "jax", "torch"}
+
+MODULES = [
+    "keras_spiking",
+    *(
+        info.name
+        for info in pkgutil.walk_packages(keras_spiking.__path__, "keras_spiking.")
+        # A module named after a framework imports it.
+        if info.name.rpartition(".")[2] not in FRAMEWORKS - {BACKEND}
+    ),
+]
+
+PUBLIC_MODULES = [
+    keras_spiking.layers,
+    keras_spiking.regularizers,
+    keras_spiking.constraints,
+    keras_spiking.callbacks,
+]
+
+
+def public_names(module):
+    """What a module offers: its `__all__`, or what it defines itself."""
+    if hasattr(module, "__all__"):
+        return module.__all__
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+OBJECTS = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in PUBLIC_MODULES
+    for name in public_names(module)
+}
+CLASSES = {name: value for name, value in OBJECTS.items() if inspect.isclass(value)}
+
+
+def test_everything_in_the_package_is_among_them():
+    for name in keras_spiking.__all__:
+        value = getattr(keras_spiking, name)
+        if callable(value):
+            assert value in OBJECTS.values(), name
+
+
+class Robust(doctest.OutputChecker):
+    """Takes numbers for equal that agree in what an example shows of them."""
+
+    NUMBER = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?")
+
+    def check_output(self, want, got, optionflags):
+        if super().check_output(want, got, optionflags):
+            return True
+        wanted, given = (list(map(float, self.NUMBER.findall(text))) for text in (want, got))
+        return (
+            self.NUMBER.sub("#", want) == self.NUMBER.sub("#", got)
+            and len(wanted) == len(given)
+            and np.allclose(wanted, given, rtol=1e-5, atol=1e-6)
+        )
+
+
+def examples(module):
+    """The examples in a module's docstrings, each with `keras_spiking` at hand."""
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    return [
+        test
+        for test in finder.find(module, extraglobs={"keras_spiking": keras_spiking})
+        if test.examples
+    ]
+
+
+EXAMPLES = {test.name: test for name in MODULES for test in examples(importlib.import_module(name))}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_runs(name):
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    report = []
+    doctest.DocTestRunner(Robust(), optionflags=flags).run(EXAMPLES[name], out=report.append)
+    assert not report, "".join(report)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_public_objects_have_a_docstring(name):
+    docstring = OBJECTS[name].__doc__
+    assert docstring, name
+    first, *rest = docstring.strip().splitlines()
+    assert first.endswith(".")
+    assert not rest or not rest[0].strip(), "a blank line follows the first"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_argument_is_documented(name):
+    documented = arguments_in(CLASSES[name].__doc__)
+    parameters = list(inspect.signature(CLASSES[name].__init__).parameters.values())[1:]
+    names = [p.name for p in parameters]
+    assert documented >= set(names), sorted(set(names) - documented)
+
+
+@pytest.mark.parametrize("name", sorted(set(OBJECTS) - set(CLASSES)))
+def test_every_argument_of_a_function_is_documented(name):
+    names = set(inspect.signature(OBJECTS[name]).parameters)
+    assert arguments_in(OBJECTS[name].__doc__) >= names
+
+
+BASE_CLASSES = ["keras_spiking.layers.KerasSpikingCell", "keras_spiking.layers.KerasSpikingLayer"]
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSES if name not in BASE_CLASSES])
+def test_classes_that_users_make_have_an_example(name):
+    assert ">>> " in CLASSES[name].__doc__
+
+
+def test_modules_have_a_docstring():
+    for name in MODULES:
+        assert importlib.import_module(name).__doc__, name
+
+
+def arguments_in(docstring):
+    """The names that the `Args` section of a docstring defines."""
+    section = re.search(r"^ *Args:\n(.*?)(?=^\S|^ {0,4}\S|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    if section is None:
+        return set()
+    lines = inspect.cleandoc("\n" + section.group(1)).splitlines()
+    # An entry begins where a line is not indented, and its names end at the colon.
+    entries = re.findall(r"^(\S[^:]*):", "\n".join(lines), re.MULTILINE)
+    return {name.strip().strip("*`") for entry in entries for name in entry.split(",")}

@@ -1,0 +1,200 @@
+"""What importing the package does, in fresh processes: no Keras until needed, then all of it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_spiking
+from tests.compiled import BACKEND
+
+PUBLIC = {
+    "Alpha",
+    "AlphaCell",
+    "Lowpass",
+    "LowpassCell",
+    "SpikingActivation",
+    "SpikingActivationCell",
+    "callbacks",
+    "config",
+    "constraints",
+    "default",
+    "layers",
+    "regularizers",
+    "reset_states",
+}
+
+# Uses nothing of keras_spiking but its import.
+LOAD = """
+import numpy as np
+
+def check(load_model):
+    saved = np.load("saved.npz")
+    model = load_model("model.keras")
+    outputs = model.predict(saved["inputs"], verbose=0)
+    np.testing.assert_array_equal(outputs, saved["outputs"])
+    assert type(model.layers[1]).__module__.startswith("keras_spiking.")
+    assert type(model.layers[2].tau_constraint).__name__ == "Mean"
+    assert type(model.layers[1].activity_regularizer).__name__ == "L2"
+"""
+
+# What each process does.
+SCRIPTS = {
+    "keras_spiking first": """
+        import importlib.util
+        import inspect
+        import sys
+
+        import keras_spiking
+
+        heavy = {"keras", "tensorflow", "jax", "torch"}
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+        assert keras_spiking.__version__
+        assert "SpikingActivation" in dir(keras_spiking)
+        assert not hasattr(keras_spiking, "no_such_name")
+        assert importlib.util.find_spec("keras") is not None  # asked for, and not imported
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+
+        import keras
+
+        assert inspect.getsource(keras) and keras.__spec__.origin == keras.__file__
+        check(keras.saving.load_model)
+        assert not any("keras_spiking" in type(finder).__module__ for finder in sys.meta_path)
+    """,
+    "keras first": """
+        import keras
+        import keras_spiking
+
+        check(keras.saving.load_model)
+    """,
+    "a name first": """
+        import sys
+
+        import keras_spiking
+
+        keras_spiking.SpikingActivation("relu")
+        assert "keras" in sys.modules
+        import keras
+
+        check(keras.saving.load_model)
+    """,
+    "tf.keras": """
+        import keras_spiking
+        import tensorflow as tf
+
+        check(tf.keras.models.load_model)
+    """,
+}
+
+if BACKEND != "tensorflow":
+    del SCRIPTS["tf.keras"]
+
+
+def start(code, folder):
+    """Starts a fresh process in which every warning is an error."""
+    root = Path(keras_spiking.__file__).parents[1]
+    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ignored = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error:::keras_spiking", "-W", ignored, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": BACKEND},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_models_load_whatever_was_imported_first(tmp_path):
+    inputs = keras.Input((None, 3))
+    spikes = keras_spiking.SpikingActivation(
+        "relu", dt=0.1, seed=0, activity_regularizer=keras_spiking.regularizers.L2(0.1, 10)
+    )
+    filtered = keras_spiking.Lowpass(0.1, tau_constraint=keras_spiking.constraints.Mean())
+    model = keras.Model(inputs, filtered(spikes(inputs)))
+    x = np.random.default_rng(0).uniform(0, 20, size=(2, 6, 3)).astype("float32")
+    np.savez(tmp_path / "saved.npz", inputs=x, outputs=model.predict(x, verbose=0))
+    model.save(tmp_path / "model.keras")
+
+    # One test, and the processes side by side: each takes seconds to import a framework.
+    scripts = {name: LOAD + textwrap.dedent(code) for name, code in SCRIPTS.items()}
+    running = {name: start(script, tmp_path) for name, script in scripts.items()}
+    printed = {name: process.communicate(timeout=300)[0] for name, process in running.items()}
+    for name, process in running.items():
+        assert process.returncode == 0, f"{name}: {printed[name]}"
+
+
+def test_imports_where_there_is_no_keras():
+    code = """
+        import sys
+
+        sys.modules["keras"] = None  # as where Keras is not installed
+        import keras_spiking
+        import keras_spiking.kernels
+
+        assert keras_spiking.__version__
+        try:
+            keras_spiking.SpikingActivation
+        except ImportError as error:
+            assert "keras" in str(error)
+        else:
+            raise AssertionError("SpikingActivation without Keras")
+    """
+    process = start(textwrap.dedent(code), None)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+
+
+def test_all_names_are_public_and_exist():
+    assert set(keras_spiking.__all__) == PUBLIC
+    assert set(dir(keras_spiking)) >= PUBLIC | {"__version__"}
+    namespace = {}
+    exec("from keras_spiking import *", namespace)  # noqa: S102
+    for name in PUBLIC:
+        assert namespace[name] is getattr(keras_spiking, name)
+
+
+def test_names_are_the_objects_of_their_modules():
+    for name in keras_spiking.layers.__all__:
+        assert getattr(keras_spiking, name, None) in (None, getattr(keras_spiking.layers, name))
+    assert keras_spiking.default is keras_spiking.config.default
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="module 'keras_spiking' has no attribute 'Spiking'"):
+        _ = keras_spiking.Spiking
+    with pytest.raises(ImportError, match="cannot import name 'Spiking'"):
+        from keras_spiking import Spiking  # noqa: F401
+
+
+def test_version_is_one_of_pep_440():
+    version = pytest.importorskip("packaging.version").Version(keras_spiking.__version__)
+    assert version.release[0] >= 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Alpha",
+        "AlphaCell",
+        "Lowpass",
+        "LowpassCell",
+        "SpikingActivation",
+        "SpikingActivationCell",
+        "L1",
+        "L2",
+        "L1L2",
+        "Percentile",
+        "RangedRegularizer",
+        "Mean",
+    ],
+)
+def test_classes_are_registered_under_the_package(name):
+    registered = keras.saving.get_registered_object(f"keras_spiking>{name}")
+    assert registered.__name__ == name
+    assert registered.__module__.startswith("keras_spiking.")
