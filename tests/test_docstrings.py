@@ -75,11 +75,11 @@ class Robust(doctest.OutputChecker):
 
 
 def examples(module):
-    """The examples in a module's docstrings, each with `keras_spiking` at hand."""
+    """The examples in a module's docstrings, with nothing at hand but `keras_spiking`."""
     finder = doctest.DocTestFinder(exclude_empty=True)
     return [
         test
-        for test in finder.find(module, extraglobs={"keras_spiking": keras_spiking})
+        for test in finder.find(module, globs={"keras_spiking": keras_spiking})
         if test.examples
     ]
 

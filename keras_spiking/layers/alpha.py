@@ -39,17 +39,17 @@ class AlphaCell(FilterCell):
 
     Example:
 
-    >>> import numpy as np
+    >>> import keras
     >>> cell = keras_spiking.AlphaCell(1, 0.1, dt=0.1)
     >>> cell.build((None, 1))
-    >>> outputs, states = cell(np.ones((1, 1)), cell.get_initial_state(batch_size=1))
-    >>> round(float(outputs[0, 0]), 4)
+    >>> outputs, states = cell(keras.ops.ones((1, 1)), cell.get_initial_state(batch_size=1))
+    >>> round(float(keras.ops.convert_to_numpy(outputs)[0, 0]), 4)
     0.2642
     """
 
     def __init__(self, size: Any, tau_initializer: Any, **kwargs: Any):
-        units = math.prod(size) if isinstance(size, (list, tuple)) else size
-        super().__init__(size, tau_initializer, state_size=[(2, units)], **kwargs)
+        super().__init__(size, tau_initializer, **kwargs)
+        self.state_size = [(2, *self.weight_shape)]
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -59,7 +59,7 @@ class AlphaCell(FilterCell):
         """The state before the first step, `(batch_size, 2, units)`, in a list."""
         level = ops.cast(self.initial_level, self.state_dtype)
         state = ops.stack([ops.zeros_like(level), level])
-        return [ops.broadcast_to(state, (batch_size, *self.state_shapes[0]))]
+        return [self.per_sample(state, batch_size)]
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
         (state,) = states
@@ -137,9 +137,10 @@ class Alpha(FilterLayer):
 
     Example:
 
-    >>> import numpy as np
+    >>> import keras
     >>> layer = keras_spiking.Alpha(0.1, dt=0.1)
-    >>> np.asarray(layer(np.ones((1, 3, 1))))[0, :, 0].round(3).tolist()
+    >>> outputs = keras.ops.convert_to_numpy(layer(keras.ops.ones((1, 3, 1))))
+    >>> [round(float(output), 3) for output in outputs[0, :, 0]]
     [0.264, 0.594, 0.801]
 
     References:

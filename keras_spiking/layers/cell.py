@@ -120,6 +120,13 @@ class KerasSpikingCell(WithTimeStep):
         """The states before the first step, each `(batch_size, ...)`; zeros unless overridden."""
         return [ops.zeros((batch_size, *shape), self.state_dtype) for shape in self.state_shapes]
 
+    def per_sample(self, state: Any, batch_size: Any) -> Any:
+        """Repeats a state over the batch.
+
+        In memory too: torch cannot assign to a variable that is one number seen many times.
+        """
+        return ops.copy(ops.broadcast_to(state, (batch_size, *self.state_shapes[0])))
+
     def build(self, input_shape: Any) -> None:
         """Creates weights; `input_shape` is `(batch, ...)`, with the feature axes of `size`."""
         if tuple(input_shape)[1:] != self.feature_shape:

@@ -73,12 +73,10 @@ class FilterCell(KerasSpikingCell):
         level_initializer: Any = "zeros",
         initial_level_constraint: Any = None,
         tau_constraint: Any = None,
-        state_size: Any = None,
         **kwargs: Any,
     ):
         super().__init__(
             size,
-            state_size=state_size,
             dt=dt,
             always_use_inference=_checks.boolean(
                 type(self).__name__, "apply_during_training", apply_during_training

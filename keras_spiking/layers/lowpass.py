@@ -36,11 +36,11 @@ class LowpassCell(FilterCell):
 
     Example:
 
-    >>> import numpy as np
+    >>> import keras
     >>> cell = keras_spiking.LowpassCell(1, 0.1, dt=0.01, level_initializer="ones")
     >>> cell.build((None, 1))
-    >>> outputs, states = cell(np.zeros((1, 1)), cell.get_initial_state(batch_size=1))
-    >>> round(float(outputs[0, 0]), 4)
+    >>> outputs, states = cell(keras.ops.zeros((1, 1)), cell.get_initial_state(batch_size=1))
+    >>> round(float(keras.ops.convert_to_numpy(outputs)[0, 0]), 4)
     0.9048
     """
 
@@ -50,8 +50,7 @@ class LowpassCell(FilterCell):
 
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
         """The initial level, in a list."""
-        level = ops.cast(self.initial_level, self.state_dtype)
-        return [ops.broadcast_to(level, (batch_size, *self.feature_shape))]
+        return [self.per_sample(ops.cast(self.initial_level, self.state_dtype), batch_size)]
 
     def coefficients(self) -> tuple[Any, Any]:
         """`log a` and `1 - a`."""
@@ -113,9 +112,10 @@ class Lowpass(FilterLayer):
 
     Example:
 
-    >>> import numpy as np
+    >>> import keras
     >>> layer = keras_spiking.Lowpass(0.1, dt=0.1)
-    >>> np.asarray(layer(np.ones((1, 3, 1))))[0, :, 0].round(3).tolist()
+    >>> outputs = keras.ops.convert_to_numpy(layer(keras.ops.ones((1, 3, 1))))
+    >>> [round(float(output), 3) for output in outputs[0, :, 0]]
     [0.632, 0.865, 0.95]
 
     References:

@@ -94,7 +94,7 @@ class SpikingActivationCell(KerasSpikingCell):
         if isinstance(voltage, keras.initializers.Initializer):
             return [ops.cast(voltage(shape, dtype=self.state_dtype), self.state_dtype)]
         self._check_voltage_fits(batch_size)
-        return [ops.broadcast_to(ops.cast(voltage, self.state_dtype), shape)]
+        return [self.per_sample(ops.cast(voltage, self.state_dtype), batch_size)]
 
     def _check_voltage_fits(self, batch_size: Any) -> None:
         """Checks an array of voltages against the batch, as far as its size is known."""

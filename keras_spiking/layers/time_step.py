@@ -39,6 +39,12 @@ class TimeStep:
                     f"{owner}: `dt` must be {_MEANING} of shape (); "
                     f"received a variable of shape {tuple(dt.shape)}."
                 )
+            if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(dt.dtype)):
+                raise TypeError(
+                    f"{owner}: `dt` must be {_MEANING} of a float type; received a variable of "
+                    f"dtype {keras.backend.standardize_dtype(dt.dtype)}, which would round it."
+                )
+            _checks.positive_number(owner, "dt", float(ops.convert_to_numpy(dt)), _MEANING)
             if isinstance(dt, keras.Variable):
                 dt.trainable = False
         else:

@@ -358,9 +358,14 @@ def test_wrong_arguments_raise_where_they_are_given(arguments, error, words):
         SpikingActivationCell(3, **arguments)
 
 
-def test_a_dt_variable_must_be_scalar():
+def test_a_dt_variable_must_be_one_positive_float():
     with pytest.raises(ValueError, match=r"`dt` must be .* variable of shape \(2,\)"):
         SpikingActivation("relu", dt=keras.Variable([0.1, 0.2]))
+    with pytest.raises(TypeError, match=r"`dt` must be .* of a float type; .* dtype int32"):
+        SpikingActivation("relu", dt=keras.Variable(1, dtype="int32", trainable=False))
+    for value in (0.0, -0.5):
+        with pytest.raises(ValueError, match="`dt` must be a positive, finite number"):
+            SpikingActivation("relu", dt=keras.Variable(value))
 
 
 def test_initial_voltage_must_fit_the_inputs(rng):
