@@ -8,12 +8,15 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
     Spikes that a neuron emits in each step. `increments` is `rate * dt` (batch, time, ...) in
     float32 or float64; of `voltage` (batch, ...) the fractional part counts. Not differentiable.
 
-`linear_recurrence(log_decay, drive, initial, reverse=False, time_axis=1)` -> `sequence`
-    `h_t = exp(log_decay) * h_{t-1} + drive_t`, from `h_0 = initial` (batch, ...); with
-    `reverse`, `h_t = exp(log_decay) * h_{t+1} + drive_t`, from `h_{T+1} = initial`. `log_decay`
-    is (1, ...): one value per unit, at most 0. It is a logarithm because float32 rounds a decay
-    near 1 so coarsely that slow filters would be wrong in the fourth digit. Differentiable in
-    all three tensors.
+`linear_filter(log_decay, coupling, gains, inputs, initial, time_axis=1)` -> `levels`
+    One or two levels of first-order filters with the same decay, each fed by the inputs and by
+    the level before it: with `a = exp(log_decay)`,
+    `h1_t = a * h1_{t-1} + gains[0] * inputs_t` and
+    `h2_t = a * h2_{t-1} + coupling * h1_{t-1} + gains[1] * inputs_t`, from `h_0 = initial`, a tuple
+    of (batch, ...). There are as many levels, a tuple of sequences, as `gains`, a tuple.
+    `log_decay` (at most 0), `coupling` and gains are (1, ...): one value per unit. The decay comes
+    as its logarithm because float32 rounds a decay near 1 so coarsely that slow filters would be
+    wrong in the fourth digit. Differentiable in everything.
 
 `straight_through(rates, spikes)` -> `outputs`
     `spikes` forwards; backwards, the gradient goes to `rates` unchanged.
@@ -47,11 +50,16 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
     return _implementation().integrate_and_fire(increments, voltage, time_axis)
 
 
-def linear_recurrence(
-    log_decay: Any, drive: Any, initial: Any, reverse: bool = False, time_axis: int = 1
-) -> Any:
-    """Runs a first-order linear recurrence over time; see the module's docstring."""
-    return _implementation().linear_recurrence(log_decay, drive, initial, reverse, time_axis)
+def linear_filter(
+    log_decay: Any,
+    coupling: Any,
+    gains: tuple[Any, ...],
+    inputs: Any,
+    initial: tuple[Any, ...],
+    time_axis: int = 1,
+) -> tuple[Any, ...]:
+    """Runs one or two levels of filters over time; see the module's docstring."""
+    return _implementation().linear_filter(log_decay, coupling, gains, inputs, initial, time_axis)
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:

@@ -1,39 +1,157 @@
-"""The kernels on JAX: the portable sums, with gradients that need no sum through them."""
+"""The kernels on JAX: on a CPU, one compiled loop over time that touches each element once."""
 
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from keras_spiking.kernels import portable
 
-integrate_and_fire = portable.integrate_and_fire
 seeded_uniform = portable.seeded_uniform
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def linear_recurrence(
-    log_decay: Any, drive: Any, initial: Any, reverse: bool = False, time_axis: int = 1
+def _loops_are_fast() -> bool:
+    """True on a CPU. An accelerator waits for every step of a loop, so it sums by doubling."""
+    return jax.default_backend() == "cpu"
+
+
+def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    if not _loops_are_fast():
+        return portable.integrate_and_fire(increments, voltage, time_axis)
+    return _fire(increments, voltage, time_axis)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _fire(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
+    digits = 52 if increments.dtype == jnp.float64 else 23
+
+    def step(time: Any, carry: Any) -> Any:
+        counts, voltage = carry
+        increment = _at(increments, time, time_axis)
+        rounded = jnp.round(increment * 2.0**digits) * 2.0**-digits
+        whole = jnp.floor(rounded)
+        # Exact: neither term reaches 1, and both are on the grid.
+        raised = voltage + jnp.where(jnp.isfinite(increment), rounded - whole, 0.0)
+        carry = jnp.floor(raised)
+        return _put(counts, whole + carry, time, time_axis), raised - carry
+
+    start = jnp.zeros_like(increments), portable.to_grid(voltage)
+    return lax.fori_loop(0, increments.shape[time_axis], step, start)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def linear_filter(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
+) -> tuple[Any, ...]:
+    run = _filter if _loops_are_fast() else portable.linear_filter
+    return run(log_decay, coupling, gains, inputs, initial, time_axis)
+
+
+def _forward(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
 ) -> Any:
-    return portable.linear_recurrence(log_decay, drive, initial, reverse, time_axis)
+    levels = linear_filter(log_decay, coupling, gains, inputs, initial, time_axis)
+    return levels, (log_decay, coupling, gains, inputs, initial, levels)
 
 
-def _recurrence_forward(
-    log_decay: Any, drive: Any, initial: Any, reverse: bool, time_axis: int
+def _backward(time_axis: int, kept: Any, upstream: Any) -> Any:
+    run = _filter_gradients if _loops_are_fast() else portable.linear_filter_gradients
+    log_decay, coupling, gains, inputs, initial, levels = kept
+    return run(log_decay, coupling, gains, inputs, initial, levels, upstream, time_axis)
+
+
+linear_filter.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.jit, static_argnums=5)
+def _filter(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
+) -> tuple[Any, ...]:
+    leak = -jnp.expm1(log_decay)
+
+    def step(time: Any, carry: Any) -> Any:
+        sequences, levels, lost = carry
+        now = _at(inputs, time, time_axis)
+        levels, lost = portable.filter_step(leak, coupling, gains, now, levels, lost)
+        sequences = [
+            _put(sequence, level, time, time_axis)
+            for sequence, level in zip(sequences, levels, strict=True)
+        ]
+        return sequences, levels, lost
+
+    initial = list(initial)
+    start = [jnp.zeros_like(inputs) for _ in initial], initial, _zeros(initial)
+    sequences, _, _ = lax.fori_loop(0, inputs.shape[time_axis], step, start)
+    return tuple(sequences)
+
+
+@functools.partial(jax.jit, static_argnums=7)
+def _filter_gradients(
+    log_decay: Any,
+    coupling: Any,
+    gains: Any,
+    inputs: Any,
+    initial: Any,
+    levels: Any,
+    upstream: Any,
+    time_axis: int,
 ) -> Any:
-    sequence = linear_recurrence(log_decay, drive, initial, reverse, time_axis)
-    return sequence, (log_decay, sequence, initial)
+    leak = -jnp.expm1(log_decay)
+    length, order = inputs.shape[time_axis], len(gains)
 
+    def step(index: Any, carry: Any) -> Any:
+        for_inputs, adjoints, lost, for_decay, for_coupling, for_gains = carry
+        time = length - 1 - index
+        now = _at(inputs, time, time_axis)
+        before = [
+            jnp.where(time == 0, start, _at(level, jnp.maximum(time - 1, 0), time_axis))
+            for start, level in zip(initial, levels, strict=True)
+        ]
+        adjoints, lost = portable.adjoint_step(
+            leak, coupling, [_at(each, time, time_axis) for each in upstream], adjoints, lost
+        )
+        drive = sum(gain * adjoint for gain, adjoint in zip(gains, adjoints, strict=True))
+        for_inputs = _put(for_inputs, drive, time, time_axis)
+        for_decay = for_decay + sum(a * b for a, b in zip(adjoints, before, strict=True))
+        if order == 2:
+            for_coupling = for_coupling + adjoints[1] * before[0]
+        for_gains = [total + a * now for total, a in zip(for_gains, adjoints, strict=True)]
+        return for_inputs, adjoints, lost, for_decay, for_coupling, for_gains
 
-def _recurrence_backward(reverse: bool, time_axis: int, kept: Any, upstream: Any) -> Any:
-    log_decay, sequence, initial = kept
-    return portable.linear_recurrence_gradients(
-        log_decay, sequence, initial, upstream, reverse, time_axis, linear_recurrence
+    zeros = _zeros(initial)
+    start = jnp.zeros_like(inputs), zeros, zeros, zeros[0], zeros[0], zeros
+    for_inputs, adjoints, _, for_decay, for_coupling, for_gains = lax.fori_loop(
+        0, length, step, start
+    )
+
+    def over_batch(total: Any) -> Any:
+        return jnp.sum(total, axis=0, keepdims=True)
+
+    decay = jnp.exp(log_decay)
+    for_initial = [decay * adjoint for adjoint in adjoints]
+    if order == 2:
+        for_initial[0] += coupling * adjoints[1]
+    return (
+        decay * over_batch(for_decay),
+        over_batch(for_coupling),
+        tuple(map(over_batch, for_gains)),
+        for_inputs,
+        tuple(for_initial),
     )
 
 
-linear_recurrence.defvjp(_recurrence_forward, _recurrence_backward)
+def _zeros(states: Any) -> list[Any]:
+    return [jnp.zeros_like(state) for state in states]
+
+
+def _at(sequence: Any, time: Any, time_axis: int) -> Any:
+    return lax.dynamic_index_in_dim(sequence, time, time_axis, keepdims=False)
+
+
+def _put(sequence: Any, values: Any, time: Any, time_axis: int) -> Any:
+    return lax.dynamic_update_index_in_dim(sequence, values, time, time_axis)
 
 
 @jax.custom_vjp

@@ -55,15 +55,126 @@ def to_grid(voltage: Any) -> Any:
     return ops.where(rounded < 1.0, rounded, 1.0 - 2.0**-digits)
 
 
+def filter_step(
+    leak: Any, coupling: Any, gains: Any, step: Any, levels: Any, lost: Any
+) -> tuple[list[Any], list[Any]]:
+    """One step of `linear_filter`, for a compiled loop: the levels, and what rounding took."""
+    pairs = []
+    for index, (gain, level, small) in enumerate(zip(gains, levels, lost, strict=True)):
+        drive = gain * step if index == 0 else gain * step + coupling * levels[index - 1]
+        pairs.append(add_leaking(leak, drive, level, small))
+    return [level for level, _ in pairs], [small for _, small in pairs]
+
+
+def adjoint_step(
+    leak: Any, coupling: Any, upstream: Any, adjoints: Any, lost: Any
+) -> tuple[list[Any], list[Any]]:
+    """One step of the adjoint of `linear_filter`, going back in time."""
+    pairs = []
+    for index, drive in enumerate(upstream):
+        if index + 1 < len(upstream):
+            drive = drive + coupling * adjoints[index + 1]
+        pairs.append(add_leaking(leak, drive, adjoints[index], lost[index]))
+    return [level for level, _ in pairs], [small for _, small in pairs]
+
+
+def add_leaking(leak: Any, drive: Any, level: Any, lost: Any) -> tuple[Any, Any]:
+    """One step of a recurrence of decay `1 - leak`: the level, and what rounding took from it.
+
+    What was lost is added in the next step (Kahan, doi:10.1145/363707.363723): without that, a
+    slow filter stops short of its input.
+    """
+    change = drive - leak * level + lost
+    new = level + change
+    return new, change - (new - level)
+
+
 def floor(x: Any) -> Any:
     """`ops.floor`, which on torch makes float64 float32."""
     rounded = ops.round(x)
     return rounded - ops.cast(rounded > x, x.dtype)
 
 
+def linear_filter(
+    log_decay: Any,
+    coupling: Any,
+    gains: tuple[Any, ...],
+    inputs: Any,
+    initial: tuple[Any, ...],
+    time_axis: int = 1,
+) -> tuple[Any, ...]:
+    levels: list[Any] = []
+    for gain, start in zip(gains, initial, strict=True):
+        drive = ops.expand_dims(gain, time_axis) * inputs
+        if levels:
+            before = shift(levels[-1], initial[len(levels) - 1], time_axis)
+            drive = drive + ops.expand_dims(coupling, time_axis) * before
+        levels.append(linear_recurrence(log_decay, drive, start, time_axis=time_axis))
+    return tuple(levels)
+
+
+def linear_filter_gradients(
+    log_decay: Any,
+    coupling: Any,
+    gains: tuple[Any, ...],
+    inputs: Any,
+    initial: tuple[Any, ...],
+    levels: tuple[Any, ...],
+    upstream: tuple[Any, ...],
+    time_axis: int = 1,
+) -> tuple[Any, Any, tuple[Any, ...], Any, tuple[Any, ...]]:
+    """Gradients in all but the levels: a filter's adjoint is the filter run backwards.
+
+    The adjoint of the last level comes first, and couples into the one before.
+    """
+
+    def over_time(tensor: Any) -> Any:
+        return ops.expand_dims(tensor, time_axis)
+
+    def total(product: Any) -> Any:
+        return ops.sum(ops.sum(product, axis=time_axis), axis=0, keepdims=True)
+
+    decay = ops.exp(log_decay)
+    order = len(gains)
+    for_log_decay = for_coupling = ops.zeros_like(log_decay)
+    for_inputs = ops.zeros_like(inputs)
+    for_gains: list[Any] = [None] * order
+    for_initial: list[Any] = [None] * order
+    later = None
+    for index in reversed(range(order)):
+        start = initial[index]
+        drive, last = upstream[index], ops.zeros_like(start)
+        if later is not None:
+            # What the level feeds into the next one, a step later.
+            drive = drive + over_time(coupling) * shift(later, last, time_axis, reverse=True)
+        adjoint = linear_recurrence(log_decay, drive, last, reverse=True, time_axis=time_axis)
+        before = shift(levels[index], start, time_axis)
+        first = one_step(adjoint, time_axis, 0)
+        for_log_decay = for_log_decay + decay * total(adjoint * before)
+        for_gains[index] = total(adjoint * inputs)
+        for_inputs = for_inputs + over_time(gains[index]) * adjoint
+        for_initial[index] = decay * first
+        if later is not None:
+            for_coupling = total(later * before)
+            for_initial[index] += coupling * one_step(later, time_axis, 0)
+        later = adjoint
+    return for_log_decay, for_coupling, tuple(for_gains), for_inputs, tuple(for_initial)
+
+
+def shift(sequence: Any, edge: Any, time_axis: int, reverse: bool = False) -> Any:
+    """Each step's predecessor (in reverse its successor), beginning with `edge`."""
+    edge = ops.expand_dims(edge, time_axis)
+    if reverse:
+        parts = [step_slice(sequence, time_axis, 1, None), edge]
+    else:
+        parts = [edge, step_slice(sequence, time_axis, None, -1)]
+    return ops.concatenate(parts, axis=time_axis)
+
+
 def linear_recurrence(
     log_decay: Any, drive: Any, initial: Any, reverse: bool = False, time_axis: int = 1
 ) -> Any:
+    """`h_t = exp(log_decay) * h_{t-1} + drive_t`, in reverse `h_{t+1}`, from `initial`."""
     start = ops.expand_dims(initial, time_axis)
     parts = [drive, start] if reverse else [start, drive]
     sequence = ops.concatenate(parts, axis=time_axis)
@@ -115,34 +226,6 @@ def _double_unknown(
         lambda step, _: step < length, add_earlier, (ops.ones_like(length), sequence)
     )
     return sequence
-
-
-def linear_recurrence_gradients(
-    log_decay: Any,
-    sequence: Any,
-    initial: Any,
-    upstream: Any,
-    reverse: bool,
-    time_axis: int,
-    recurrence: Any = linear_recurrence,
-) -> tuple[Any, Any, Any]:
-    """Gradients in log_decay, drive and initial: the recurrence is its own adjoint.
-
-    `recurrence` runs the adjoint; a differentiable one makes the gradients differentiable.
-    """
-    adjoint = recurrence(log_decay, upstream, ops.zeros_like(initial), not reverse, time_axis)
-    start = ops.expand_dims(initial, time_axis)
-    if reverse:
-        parts = [step_slice(sequence, time_axis, 1, None), start]
-        first = one_step(adjoint, time_axis, -1)
-    else:
-        parts = [start, step_slice(sequence, time_axis, None, -1)]
-        first = one_step(adjoint, time_axis, 0)
-    previous = ops.concatenate(parts, axis=time_axis)
-    decay = ops.exp(log_decay)
-    through_time = ops.sum(adjoint * previous, axis=time_axis)
-    through_batch = ops.sum(through_time, axis=0, keepdims=True)
-    return decay * through_batch, adjoint, decay * first
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:

@@ -1,29 +1,194 @@
-"""The kernels on TensorFlow: the portable sums, with gradients that need no sum through them."""
+"""The kernels on TensorFlow: on a CPU, one loop over time, compiled by XLA also within a graph."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from keras_spiking.kernels import portable
 
-integrate_and_fire = portable.integrate_and_fire
+
+def _loops_are_fast() -> bool:
+    """True on a CPU. An accelerator waits for every step of a loop, so it sums by doubling."""
+    return not tf.config.list_logical_devices("GPU")
 
 
-def linear_recurrence(
-    log_decay: Any, drive: Any, initial: Any, reverse: bool = False, time_axis: int = 1
-) -> Any:
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    if not _loops_are_fast():
+        return portable.integrate_and_fire(increments, voltage, time_axis)
+    counts, final = _fire(time_axis)(increments, voltage)
+    return tf.ensure_shape(counts, increments.shape), final
+
+
+@functools.cache
+def _fire(time_axis: int) -> Callable[..., Any]:
+    def fire(increments: Any, voltage: Any) -> tuple[Any, Any]:
+        digits = 52 if increments.dtype == tf.float64 else 23
+
+        def step(time: Any, counts: Any, voltage: Any) -> Any:
+            increment = _at(increments, time, time_axis)
+            rounded = tf.round(increment * 2.0**digits) * 2.0**-digits
+            whole = tf.floor(rounded)
+            # Exact: neither term reaches 1, and both are on the grid.
+            raised = voltage + tf.where(tf.math.is_finite(increment), rounded - whole, 0.0)
+            carry = tf.floor(raised)
+            return time + 1, _put(counts, whole + carry, time), raised - carry
+
+        start = 0, _time_first(tf.zeros_like(increments), time_axis), portable.to_grid(voltage)
+        length = tf.shape(increments)[time_axis]
+        _, counts, final = tf.while_loop(lambda time, *_: time < length, step, start)
+        return _time_first(counts, time_axis), final
+
+    return _compiled(fire)
+
+
+def linear_filter(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
+) -> tuple[Any, ...]:
+    order = len(gains)
+    forward, backward = _filter(time_axis, _loops_are_fast())
+
     @tf.custom_gradient
-    def run(log_decay: Any, drive: Any, initial: Any) -> Any:
-        sequence = portable.linear_recurrence(log_decay, drive, initial, reverse, time_axis)
+    def run(*tensors: Any) -> Any:
+        # Unwatched: an eager tape would else look for gradients within the compiled function.
+        log_decay, coupling, inputs, *rest = map(tf.stop_gradient, tensors)
+        arguments = log_decay, coupling, rest[:order], inputs, rest[order:]
+        levels = forward(*arguments)
 
-        def gradients(upstream: Any) -> Any:
-            return portable.linear_recurrence_gradients(
-                log_decay, sequence, initial, upstream, reverse, time_axis, linear_recurrence
+        def gradients(*upstream: Any) -> Any:
+            for_log_decay, for_coupling, for_gains, for_inputs, for_initial = backward(
+                *arguments, levels, upstream
             )
+            return for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial
 
-        return sequence, gradients
+        return levels, gradients
 
-    return run(log_decay, drive, initial)
+    levels = run(log_decay, coupling, inputs, *gains, *initial)
+    return tuple(tf.ensure_shape(level, inputs.shape) for level in levels)
+
+
+@functools.cache
+def _filter(time_axis: int, fast: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The filter and its gradients."""
+    if not fast:
+        return (
+            functools.partial(portable.linear_filter, time_axis=time_axis),
+            functools.partial(portable.linear_filter_gradients, time_axis=time_axis),
+        )
+    return (
+        _compiled(functools.partial(_filter_loop, time_axis)),
+        _compiled(functools.partial(_gradient_loop, time_axis)),
+    )
+
+
+def _filter_loop(
+    time_axis: int, log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any
+) -> tuple[Any, ...]:
+    leak = -tf.math.expm1(log_decay)
+
+    def step(time: Any, sequences: Any, levels: Any, lost: Any) -> Any:
+        now = _at(inputs, time, time_axis)
+        levels, lost = portable.filter_step(leak, coupling, gains, now, levels, lost)
+        filled = [
+            _put(sequence, level, time) for sequence, level in zip(sequences, levels, strict=True)
+        ]
+        return time + 1, filled, levels, lost
+
+    empty = [_time_first(tf.zeros_like(inputs), time_axis) for _ in initial]
+    start = 0, empty, list(initial), _zeros(initial)
+    length = tf.shape(inputs)[time_axis]
+    _, sequences, _, _ = tf.while_loop(lambda time, *_: time < length, step, start)
+    return tuple(_time_first(sequence, time_axis) for sequence in sequences)
+
+
+def _gradient_loop(
+    time_axis: int,
+    log_decay: Any,
+    coupling: Any,
+    gains: Any,
+    inputs: Any,
+    initial: Any,
+    levels: Any,
+    upstream: Any,
+) -> Any:
+    leak = -tf.math.expm1(log_decay)
+    order = len(gains)
+
+    def step(
+        time: Any,
+        for_inputs: Any,
+        adjoints: Any,
+        lost: Any,
+        for_decay: Any,
+        for_coupling: Any,
+        for_gains: Any,
+    ) -> Any:
+        now = _at(inputs, time, time_axis)
+        before = [
+            tf.where(time == 0, start, _at(level, tf.maximum(time - 1, 0), time_axis))
+            for start, level in zip(initial, levels, strict=True)
+        ]
+        adjoints, lost = portable.adjoint_step(
+            leak, coupling, [_at(each, time, time_axis) for each in upstream], adjoints, lost
+        )
+        for_inputs = _put(for_inputs, _dot(gains, adjoints), time)
+        for_decay = for_decay + _dot(adjoints, before)
+        if order == 2:
+            for_coupling = for_coupling + adjoints[1] * before[0]
+        for_gains = [total + a * now for total, a in zip(for_gains, adjoints, strict=True)]
+        return time - 1, for_inputs, adjoints, lost, for_decay, for_coupling, for_gains
+
+    zeros = _zeros(initial)
+    empty = _time_first(tf.zeros_like(inputs), time_axis)
+    last = tf.shape(inputs)[time_axis] - 1
+    start = last, empty, zeros, zeros, zeros[0], zeros[0], zeros
+    _, for_inputs, adjoints, _, for_decay, for_coupling, for_gains = tf.while_loop(
+        lambda time, *_: time >= 0, step, start
+    )
+
+    def over_batch(total: Any) -> Any:
+        return tf.reduce_sum(total, axis=0, keepdims=True)
+
+    decay = tf.exp(log_decay)
+    for_initial = [decay * adjoint for adjoint in adjoints]
+    if order == 2:
+        for_initial[0] += coupling * adjoints[1]
+    return (
+        decay * over_batch(for_decay),
+        over_batch(for_coupling),
+        [over_batch(total) for total in for_gains],
+        _time_first(for_inputs, time_axis),
+        for_initial,
+    )
+
+
+def _dot(left: Any, right: Any) -> Any:
+    return functools.reduce(lambda a, b: a + b, (a * b for a, b in zip(left, right, strict=True)))
+
+
+def _zeros(states: Any) -> list[Any]:
+    return [tf.zeros_like(state) for state in states]
+
+
+def _at(sequence: Any, time: Any, time_axis: int) -> Any:
+    return sequence[time] if time_axis == 0 else sequence[:, time]
+
+
+def _put(sequence: Any, values: Any, time: Any) -> Any:
+    """One step of a time-first sequence, replaced: XLA does it in place."""
+    return tf.tensor_scatter_nd_update(sequence, [[time]], values[None])
+
+
+def _time_first(sequence: Any, time_axis: int) -> Any:
+    """Swaps batch and time where time is not the first axis; the way back, too."""
+    if time_axis == 0:
+        return sequence
+    return tf.transpose(sequence, [1, 0, *range(2, len(sequence.shape))])
 
 
 @tf.custom_gradient

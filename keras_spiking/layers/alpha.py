@@ -7,7 +7,6 @@ import keras
 from keras import ops
 
 from keras_spiking import kernels
-from keras_spiking.kernels import portable
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
 
@@ -152,30 +151,23 @@ class Alpha(FilterLayer):
     cell_class = AlphaCell
 
     def filter(self, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
-        cell, axis = self.cell, self.time_axis
+        cell = self.cell
         tau, dt = cell.seconds()
         ratio = dt / tau
 
         def per_unit(weight: Any) -> Any:
             return ops.reshape(weight, (1, *cell.feature_shape))
 
-        def over_time(weight: Any) -> Any:
-            return ops.expand_dims(per_unit(weight), axis)
-
         def per_sample(state: Any) -> Any:
             return ops.reshape(state, (-1, *cell.feature_shape))
 
         x1, x2 = states[0][:, 0], states[0][:, 1]
         level, output = per_sample(tau * x1 + x2), per_sample(x2)
-        log_decay = per_unit(-ratio)
-        levels = kernels.linear_recurrence(
-            log_decay, over_time(-ops.expm1(-ratio)) * inputs, level, time_axis=axis
+        gains = per_unit(-ops.expm1(-ratio)), per_unit(cell.gain(ratio))
+        coupling = per_unit(ratio * ops.exp(-ratio))
+        levels, outputs = kernels.linear_filter(
+            per_unit(-ratio), coupling, gains, inputs, (level, output), self.time_axis
         )
-        before = ops.concatenate(
-            [ops.expand_dims(level, axis), portable.step_slice(levels, axis, None, -1)], axis=axis
-        )
-        drive = over_time(cell.gain(ratio)) * inputs + over_time(ratio * ops.exp(-ratio)) * before
-        outputs = kernels.linear_recurrence(log_decay, drive, output, time_axis=axis)
         return [output, level], [outputs, levels]
 
     def states_from(self, last: list[Any]) -> list[Any]:

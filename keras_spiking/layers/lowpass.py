@@ -126,11 +126,10 @@ class Lowpass(FilterLayer):
 
     def filter(self, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
         log_decay, gain = self.cell.coefficients()
-        gain = ops.expand_dims(gain, self.time_axis)
-        levels = kernels.linear_recurrence(
-            log_decay, gain * inputs, states[0], time_axis=self.time_axis
+        levels = kernels.linear_filter(
+            log_decay, ops.zeros_like(gain), (gain,), inputs, tuple(states), self.time_axis
         )
-        return states, [levels]
+        return states, levels
 
     def states_from(self, last: list[Any]) -> list[Any]:
         return last

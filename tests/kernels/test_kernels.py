@@ -81,7 +81,9 @@ def test_only_the_fractional_part_of_the_voltage_counts():
     counts, final = run(kernels.integrate_and_fire, increments, voltage)
     np.testing.assert_array_equal(counts, np.repeat(counts[..., :1], 3, axis=2))
     np.testing.assert_array_equal(final, [[0.5, 0.5, 0.5]])
-    _, final = run(kernels.integrate_and_fire, increments * 0, np.array([[1 - 2**-24]], "float32"))
+    _, final = run(
+        kernels.integrate_and_fire, increments * 0, np.full((1, 3), 1 - 2**-24, "float32")
+    )
     assert final.max() < 1
 
 
@@ -106,66 +108,91 @@ def test_float64_has_a_finer_grid(rng):
     np.testing.assert_array_equal(final, end)
 
 
-def recurrence(log_decay, drive, initial, reverse=False):
-    """The definition in float64: drive is (batch, time, ...)."""
-    decay, level = np.exp(np.asarray(log_decay, "float64")), np.asarray(initial, "float64")
-    sequence = np.zeros(drive.shape)
-    steps = range(drive.shape[1])
-    for step in reversed(steps) if reverse else steps:
-        level = decay * level + drive[:, step]
-        sequence[:, step] = level
-    return sequence
+def filters(log_decay, coupling, gains, inputs, initial):
+    """The definition of one or two levels of filters in float64: inputs are (batch, time, ...)."""
+    decay = np.exp(np.asarray(log_decay, "float64"))
+    levels = [np.asarray(each, "float64") for each in initial]
+    sequences = [np.zeros(inputs.shape) for _ in levels]
+    for step in range(inputs.shape[1]):
+        drives = [gain * np.asarray(inputs[:, step], "float64") for gain in gains]
+        if len(levels) == 2:
+            drives[1] = drives[1] + coupling * levels[0]
+        levels = [decay * level + drive for level, drive in zip(levels, drives, strict=True)]
+        for sequence, level in zip(sequences, levels, strict=True):
+            sequence[:, step] = level
+    return sequences
+
+
+def filter_arguments(rng, order, time, features=(2, 3), batch=2):
+    def draw(*shape):
+        return rng.normal(size=shape).astype("float32")
+
+    return [
+        draw(batch, time, *features),
+        -rng.uniform(0.01, 2.0, size=(1, *features)).astype("float32"),
+        draw(1, *features),
+        *(draw(1, *features) for _ in range(order)),
+        *(draw(batch, *features) for _ in range(order)),
+    ]
+
+
+def as_kernel(module, order, time_axis=1):
+    """The kernel as a function of arrays in the order of `filter_arguments`."""
+
+    def kernel(inputs, log_decay, coupling, *rest):
+        return module.linear_filter(
+            log_decay, coupling, tuple(rest[:order]), inputs, tuple(rest[order:]), time_axis
+        )
+
+    return kernel
 
 
 @every_mode
 @both_layouts
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("time", [1, 2, 7, 64, 129])
-def test_recurrence_and_its_gradients(mode, time_axis, reverse, time, rng):
-    log_decay = -rng.uniform(0.01, 2.0, size=(1, 2, 3)).astype("float32")
-    drive = rng.normal(size=(2, time, 2, 3)).astype("float32")
-    initial = rng.normal(size=(2, 2, 3)).astype("float32")
-    weights = rng.normal(size=drive.shape).astype("float32")
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("time", [1, 2, 17, 129])
+def test_filters_and_their_gradients(mode, time_axis, order, time, rng):
+    arrays = filter_arguments(rng, order, time)
+    weights = rng.normal(size=(order, *arrays[0].shape)).astype("float32")
+    kernel = as_kernel(kernels, order, time_axis)
 
-    def kernel(drive, log_decay, initial):
-        return kernels.linear_recurrence(log_decay, drive, initial, reverse, time_axis)
+    def oracle(inputs, log_decay, coupling, *rest):
+        return filters(log_decay, coupling, rest[:order], inputs, rest[order:])
 
-    moved = [layout(drive, time_axis), log_decay, initial]
-    got = layout(run(kernel, *moved, mode=mode), time_axis)
-    expected = recurrence(log_decay, drive, initial, reverse)
-    assert np.abs(got - expected).max() <= 1e-6 * np.abs(expected).max()
+    moved = [layout(arrays[0], time_axis), *arrays[1:]]
+    for got, expected in zip(run(kernel, *moved, mode=mode), oracle(*arrays), strict=True):
+        got = layout(got, time_axis)
+        assert np.abs(got - expected).max() <= 1e-6 * np.abs(expected).max()
 
+    factors = [ops.array(layout(each, time_axis)) for each in weights]
     got = gradients(
-        lambda *args: ops.sum(kernel(*args) * ops.array(layout(weights, time_axis))),
+        lambda *args: sum(
+            ops.sum(level * factor) for level, factor in zip(kernel(*args), factors, strict=True)
+        ),
         *moved,
         mode=mode,
     )
 
-    def loss(drive, log_decay, initial):
-        return np.sum(recurrence(log_decay, drive, initial, reverse) * weights)
+    def loss(*args):
+        return sum(np.sum(level * each) for level, each in zip(oracle(*args), weights, strict=True))
 
-    arrays = [drive, log_decay, initial]
-    for index in range(3):
-        if index == 0 and time > 10:
-            continue  # The other two check the same backward pass, in far less time.
+    for index in range(len(arrays)):
+        if (index == 0 and time > 20) or (order == 1 and index == 2):
+            continue  # Many inputs, checked at the smaller lengths; one level has no coupling.
         expected = finite_differences(loss, arrays, index, 1e-5)
         actual = layout(got[0], time_axis) if index == 0 else got[index]
-        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=2e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("tau", [0.01, 0.1, 1.0, 10.0])
 @pytest.mark.parametrize("signal", ["noise", "constant"])
 def test_filters_do_not_drift_over_10000_steps(tau, signal, rng):
-    drive = rng.uniform(size=(1, 10_000, 4)) if signal == "noise" else np.ones((1, 10_000, 4))
+    inputs = rng.uniform(size=(1, 10_000, 4)) if signal == "noise" else np.ones((1, 10_000, 4))
     log_decay = np.full((1, 4), -0.001 / tau)
     gain = -np.expm1(log_decay)
-    expected = recurrence(log_decay, gain * drive, np.zeros((1, 4)))
-    got = run(
-        kernels.linear_recurrence,
-        log_decay.astype("float32"),
-        (gain * drive).astype("float32"),
-        np.zeros((1, 4), "float32"),
-    )
+    arrays = [inputs, log_decay, np.zeros((1, 4)), gain, np.zeros((1, 4))]
+    (expected,) = filters(log_decay, 0.0, [gain], inputs, [arrays[-1]])
+    (got,) = run(as_kernel(kernels, 1), *(array.astype("float32") for array in arrays))
     assert np.abs(got - expected).max() < 1e-6 * np.abs(expected).max()
 
 
@@ -186,23 +213,40 @@ def test_straight_through_passes_gradients_to_the_rates(mode, rng):
 def test_this_backends_kernels_agree_with_the_portable_ones(rng):
     increments = rng.normal(size=(2, 50, 3)).astype("float32")
     voltage = rng.uniform(size=(2, 3)).astype("float32")
-    log_decay = -rng.uniform(0.01, 2.0, size=(1, 3)).astype("float32")
     for ours, theirs in zip(
         run(kernels.integrate_and_fire, increments, voltage),
         run(portable.integrate_and_fire, increments, voltage),
         strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)
-    for reverse in (False, True):
-
-        def loss(module, reverse=reverse):
-            return lambda *args: ops.sum(module.linear_recurrence(*args, reverse) ** 2)
-
-        arrays = [log_decay, increments, voltage]
+    for order in (1, 2):
+        arrays = filter_arguments(rng, order, 50)
         for ours, theirs in zip(
-            gradients(loss(kernels), *arrays), gradients(loss(portable), *arrays), strict=True
+            run(as_kernel(kernels, order), *arrays),
+            run(as_kernel(portable, order), *arrays),
+            strict=True,
         ):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6 * np.abs(theirs).max())
+        upstream = rng.normal(size=(order, *arrays[0].shape)).astype("float32")
+
+        def by_hand(inputs, log_decay, coupling, *rest, order=order, upstream=upstream):
+            gains, initial = rest[:order], rest[order:]
+            levels = portable.linear_filter(log_decay, coupling, gains, inputs, initial)
+            decay, coupling, gains, inputs, initial = portable.linear_filter_gradients(
+                log_decay, coupling, gains, inputs, initial, levels, list(map(ops.array, upstream))
+            )
+            return inputs, decay, coupling, *gains, *initial
+
+        def loss(*args, order=order, upstream=upstream):
+            levels = as_kernel(kernels, order)(*args)
+            return sum(ops.sum(a * ops.array(b)) for a, b in zip(levels, upstream, strict=True))
+
+        for index, (ours, theirs) in enumerate(
+            zip(gradients(loss, *arrays), run(by_hand, *arrays), strict=True)
+        ):
+            if (order, index) != (1, 2):
+                scale = np.abs(theirs).max()
+                np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * scale)
     arrays = [increments, np.round(increments)]
     np.testing.assert_array_equal(
         run(kernels.straight_through, *arrays), run(portable.straight_through, *arrays)
@@ -214,38 +258,29 @@ def test_this_backends_kernels_agree_with_the_portable_ones(rng):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow builds a graph to count")
-@pytest.mark.parametrize("kernel", ["integrate_and_fire", "linear_recurrence"])
-def test_graph_hardly_grows_with_time(kernel):
+@pytest.mark.parametrize("kernel", ["integrate_and_fire", "linear_filter"])
+def test_graph_does_not_grow_with_time(kernel):
     import tensorflow as tf
 
-    def size(time):
-        drive = tf.TensorSpec((2, time, 3))
-        state = tf.TensorSpec((2, 3))
+    def graph(time):
+        inputs, state, unit = (tf.TensorSpec(shape) for shape in ((2, time, 3), (2, 3), (1, 3)))
         if kernel == "integrate_and_fire":
-            graph = tf.function(kernels.integrate_and_fire).get_concrete_function(drive, state)
-        else:
-            graph = tf.function(kernels.linear_recurrence).get_concrete_function(
-                tf.TensorSpec((1, 3)), drive, state
-            )
-        return len(graph.graph.get_operations())
+            function = tf.function(kernels.integrate_and_fire)
+            return function.get_concrete_function(inputs, state).graph
+        function = tf.function(as_kernel(kernels, 2))
+        return function.get_concrete_function(inputs, *[unit] * 4, *[state] * 2).graph
 
-    # Doubling passes: 7 for 100 steps, 14 for 10,000.
-    assert size(10_000) <= 2 * size(100)
+    assert len(graph(10_000).get_operations()) == len(graph(10).get_operations())
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the other backends know every length")
 def test_unknown_length_is_summed_the_same_way(rng):
-    drive = rng.normal(size=(2, 13, 3)).astype("float32")
-    log_decay = -rng.uniform(0.01, 2.0, size=(1, 3)).astype("float32")
-    for reverse in (False, True):
-
-        def kernel(drive, log_decay, initial, reverse=reverse):
-            return kernels.linear_recurrence(log_decay, drive, initial, reverse)
-
-        arrays = [drive, log_decay, np.zeros((2, 3), "float32")]
-        known = run(kernel, *arrays, mode="graph")
-        unknown = run(kernel, *arrays, mode="graph of unknown shape")
-        np.testing.assert_allclose(unknown, known, rtol=1e-6, atol=1e-6)
+    arrays = filter_arguments(rng, 2, 13)
+    kernel = as_kernel(portable, 2)
+    known = run(kernel, *arrays, mode="graph")
+    unknown = run(kernel, *arrays, mode="graph of unknown shape")
+    for one, other in zip(known, unknown, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_kernels_import_without_keras():
