@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from keras_spiking.layers import LowpassCell as LowpassCell
     from keras_spiking.layers import SpikingActivation as SpikingActivation
     from keras_spiking.layers import SpikingActivationCell as SpikingActivationCell
+    from keras_spiking.layers import TemporalAvgPool as TemporalAvgPool
+    from keras_spiking.layers import TimeBatched as TimeBatched
     from keras_spiking.layers import reset_states as reset_states
 
 __all__, __getattr__, __dir__ = lazy_names(
@@ -32,6 +34,8 @@ __all__, __getattr__, __dir__ = lazy_names(
             "LowpassCell",
             "SpikingActivation",
             "SpikingActivationCell",
+            "TemporalAvgPool",
+            "TimeBatched",
             "reset_states",
         ],
     },

@@ -4,14 +4,18 @@ import pathlib
 import re
 
 import keras
+import numpy as np
 import pytest
+
+import keras_spiking
 
 README = pathlib.Path(__file__).parents[1] / "README.rst"
 
 
-def block(language):
-    """The first block of this language in the README, without its indent."""
+def block(language, heading=""):
+    """The first block of this language after a heading of the README, without its indent."""
     text = README.read_text(encoding="utf-8")
+    text = text[text.index(f"\n{heading}\n") :]
     found = re.search(rf"\.\. code-block:: {language}\n\n((?:    .*\n|\n)+)", text)
     return re.sub(r"^    ", "", found.group(1), flags=re.MULTILINE).strip()
 
@@ -28,6 +32,17 @@ def test_example_prints_what_it_says(capsys):
         said = block("text")
         assert accuracy == pytest.approx(float(re.search(r"cy (\S+)", said)[1]), abs=0.05)
         assert re.sub(r"\d", "", printed) == re.sub(r"\d", "", said)
+
+
+def test_convolutions_train():
+    names = {"keras": keras, "keras_spiking": keras_spiking}
+    exec(compile(block("python", "Convolutions"), str(README), "exec"), names)  # noqa: S102
+    model = names["model"]
+    assert model.output_shape == (None, 10)
+    model.compile("sgd", "mse")
+    inputs = np.random.default_rng(0).normal(size=(2, 10, 28, 28, 1))
+    history = model.fit(inputs, np.zeros((2, 10)), verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
 
 
 def test_pictures_are_there():

@@ -6,6 +6,7 @@ from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.lowpass import Lowpass, LowpassCell
 from keras_spiking.layers.reset import reset_states
 from keras_spiking.layers.spiking_activation import SpikingActivation, SpikingActivationCell
+from keras_spiking.layers.time import TemporalAvgPool, TimeBatched
 
 __all__ = [
     "Alpha",
@@ -16,5 +17,7 @@ __all__ = [
     "LowpassCell",
     "SpikingActivation",
     "SpikingActivationCell",
+    "TemporalAvgPool",
+    "TimeBatched",
     "reset_states",
 ]

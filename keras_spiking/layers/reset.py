@@ -36,7 +36,7 @@ def reset_states(model: keras.layers.Layer) -> None:
             f"reset_states: `model` must be the model that is being trained; received "
             f"{model.name!r}, a part of it, whose state JAX holds until the epoch ends."
         )
-    for layer in _layers_within(model):
+    for layer in layers_within(model):
         if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
             layer.reset_state()
 
@@ -55,7 +55,8 @@ def _held_by_trainer(variable: keras.Variable) -> bool:
     return vars(variable).get("_value", variable) is None and keras.backend.backend() == "jax"
 
 
-def _layers_within(root: keras.layers.Layer) -> list[keras.layers.Layer]:
+def layers_within(root: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """A layer and all layers in it, however deep."""
     found: dict[int, keras.layers.Layer] = {}
 
     def visit(value: Any) -> None:

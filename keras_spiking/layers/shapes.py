@@ -15,16 +15,20 @@ def as_size(features: tuple[Any, ...]) -> Any:
     return features[0] if len(features) == 1 else features
 
 
-def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
-    """Checks rank, feature axes, batch size and type of a layer's inputs."""
-    owner = type(layer).__name__
-    axes = "(time, batch, ...)" if layer.time_major else "(batch, time, ...)"
+def check_rank(owner: str, shape: tuple[Any, ...], axes: str = "(batch, time, ...)") -> None:
+    """Checks that inputs have a time axis and features."""
     if len(shape) < 3:
         raise ValueError(
             f"{owner}: inputs must have shape {axes}, with at least one feature axis; received "
             f"shape {shape}. Add a time axis, as in keras.ops.expand_dims(inputs, 1), or repeat "
             "the inputs over time with keras.layers.RepeatVector."
         )
+
+
+def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
+    """Checks rank, feature axes, batch size and type of a layer's inputs."""
+    owner = type(layer).__name__
+    check_rank(owner, shape, "(time, batch, ...)" if layer.time_major else "(batch, time, ...)")
     features = shape[2:]
     if not layer.built:
         if not all(isinstance(size, int) for size in features):
@@ -42,7 +46,7 @@ def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
             f"received shape {shape}."
         )
     if dtype is not None:
-        _check_dtype(owner, "inputs", dtype)
+        check_dtype(owner, "inputs", dtype)
     if layer.stateful:
         batch_size = shape[layer.batch_axis]
         fixed = layer.states[0].shape[0]
@@ -56,7 +60,7 @@ def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
 
 def check_mask(layer: Any, batch_size: Any, time: Any, mask: Any) -> None:
     """Checks that a mask is (batch, time)."""
-    if not _fits(tuple(mask.shape), (batch_size, time)):
+    if not fits(tuple(mask.shape), (batch_size, time)):
         raise ValueError(
             f"{type(layer).__name__}: `mask` must have shape (batch, time), here "
             f"{(batch_size, time)}; received shape {tuple(mask.shape)}."
@@ -68,22 +72,24 @@ def check_states(layer: Any, batch_size: Any, states: list[Any], name: str) -> N
     owner = type(layer).__name__
     expected = [(batch_size, *shape) for shape in layer.cell.state_shapes]
     received = [tuple(getattr(state, "shape", ())) for state in states]
-    if len(received) != len(expected) or not all(map(_fits, received, expected)):
+    if len(received) != len(expected) or not all(map(fits, received, expected)):
         raise ValueError(
             f"{owner}: `{name}` must have one tensor per state, of shapes {expected}; "
             f"received shapes {received}."
         )
     for state in states:
-        _check_dtype(owner, f"`{name}`", state.dtype)
+        check_dtype(owner, f"`{name}`", state.dtype)
 
 
-def _fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
+def fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
+    """Whether two shapes agree where both are known."""
     return len(shape) == len(expected) and all(
         a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
     )
 
 
-def _check_dtype(owner: str, what: str, dtype: Any) -> None:
+def check_dtype(owner: str, what: str, dtype: Any) -> None:
+    """Checks that a type is one of real numbers."""
     name = keras.backend.standardize_dtype(dtype)
     if "complex" in name or name == "string":
         raise TypeError(f"{owner}: {what} must be real numbers; received dtype {name}.")
