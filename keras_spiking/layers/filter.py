@@ -183,6 +183,8 @@ class FilterLayer(KerasSpikingLayer):
         self, inputs: Any, states: list[Any], mask: Any, training: bool
     ) -> tuple[Any, list[Any]]:
         through = training and not self.apply_during_training
+        if through and mask is None:
+            return inputs, states
         drive = ops.cast(inputs, self.state_dtype)
         if mask is not None:
             steps = _UsedSteps(mask, self.time_axis, len(inputs.shape))
