@@ -40,7 +40,7 @@ help: ## List these commands
 
 demo: $(demo_ready) ## Install, and run the Fashion-MNIST example (QUICK=1: under a minute)
 	KERAS_BACKEND=tensorflow MPLBACKEND=Agg $(python) examples/spiking_fashion_mnist.py \
-		--output "$(DEMO_OUTPUT)" $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+		--brief --output "$(DEMO_OUTPUT)" $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 test: lint types test-tensorflow test-jax test-torch ## Install, lint, check types, run the suite on every backend
 	@$(python) -m coverage combine --quiet --keep --data-file=$(results)/coverage \

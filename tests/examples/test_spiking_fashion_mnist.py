@@ -269,7 +269,14 @@ class TestCommandLine:
 
     @pytest.mark.parametrize(
         ("arguments", "is_full", "epochs"),
-        [([], True, 10), ([], False, 20), (["--quick"], False, 3), (["--epochs", "7"], True, 7)],
+        [
+            ([], True, 10),
+            ([], False, 20),
+            (["--quick"], False, 3),
+            (["--brief"], True, 5),
+            (["--brief"], False, 20),
+            (["--brief", "--epochs", "7"], True, 7),
+        ],
     )
     def test_epochs_suit_the_data(self, arguments, is_full, epochs):
         parsed = spiking_fashion_mnist.make_parser().parse_args(arguments)
@@ -277,7 +284,15 @@ class TestCommandLine:
 
     def test_helps_from_any_directory(self, tmp_path):
         helped = run_script("spiking_fashion_mnist.py", "--help", cwd=tmp_path)
-        for option in ("--data", "--epochs", "--backend", "--output", "--quick", "--seed"):
+        for option in (
+            "--data",
+            "--epochs",
+            "--backend",
+            "--output",
+            "--quick",
+            "--brief",
+            "--seed",
+        ):
             assert option in helped
 
 
