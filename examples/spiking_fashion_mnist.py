@@ -23,7 +23,7 @@ import results_table
 
 BACKENDS = ("tensorflow", "jax", "torch")
 FULL_EPOCHS = 10
-BRIEF_EPOCHS = 5
+BRIEF_EPOCHS = 4
 SMALL_EPOCHS = 20
 QUICK_EPOCHS = 3
 QUICK_SIZES = (2_000, 500)

@@ -273,7 +273,7 @@ class TestCommandLine:
             ([], True, 10),
             ([], False, 20),
             (["--quick"], False, 3),
-            (["--brief"], True, 5),
+            (["--brief"], True, 4),
             (["--brief"], False, 20),
             (["--brief", "--epochs", "7"], True, 7),
         ],
