@@ -24,7 +24,7 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
 `seeded_uniform(shape, seed, dtype)` -> `values`
     Random numbers in [0, 1): the same for the same seed, compiled or not.
 
-This module does not import Keras: the kernels of one framework can be used without it.
+Neither this module nor `torch.py` imports Keras when it is loaded: PyTorch users need none.
 """
 
 import functools
