@@ -40,7 +40,60 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
 def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> tuple[Any, ...]:
+    if torch.compiler.is_compiling():
+        each = (log_decay, coupling, list(gains), inputs, list(initial))
+        return tuple(_compiled_filter(*each, time_axis))
     return _LinearFilter.apply(time_axis, log_decay, coupling, inputs, *gains, *initial)
+
+
+def _filter(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
+) -> list[Any]:
+    levels: list[Any] = []
+    for gain, start in zip(gains, initial, strict=True):
+        drive = inputs * gain.unsqueeze(time_axis)
+        if levels:
+            _add_shifted(drive, coupling, levels[-1], initial[len(levels) - 1], time_axis)
+        levels.append(_recur(log_decay, drive, start, time_axis))
+    return levels
+
+
+def _filter_gradients(
+    log_decay: Any,
+    coupling: Any,
+    gains: Any,
+    inputs: Any,
+    initial: Any,
+    levels: Any,
+    upstream: Any,
+    axis: int,
+) -> list[Any]:
+    """The gradients of `log_decay`, `coupling`, `inputs`, each gain and each initial level."""
+    order = len(gains)
+    decay = torch.exp(log_decay)
+    for_log_decay, for_coupling = torch.zeros_like(decay), torch.zeros_like(decay)
+    for_inputs = None
+    for_gains: list[Any] = [None] * order
+    for_initial: list[Any] = [None] * order
+    later: Any = None
+    for index in reversed(range(order)):
+        drive, end = upstream[index].clone(), torch.zeros_like(initial[index])
+        if later is not None:
+            _add_shifted(drive, coupling, later, end, axis, reverse=True)
+        adjoint = _recur(log_decay, drive, end, axis, reverse=True)
+        for_gains[index] = _total(adjoint, inputs, axis)
+        for_log_decay += decay * _total_before(adjoint, levels[index], initial[index], axis)
+        for_initial[index] = decay * adjoint.select(axis, 0)
+        if later is not None:
+            for_coupling = _total_before(later, levels[index], initial[index], axis)
+            for_initial[index] += coupling * later.select(axis, 0)
+        gain = gains[index].unsqueeze(axis)
+        if for_inputs is None:
+            for_inputs = adjoint * gain
+        else:
+            for_inputs.addcmul_(adjoint, gain)
+        later = adjoint
+    return [for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial]
 
 
 class _LinearFilter(torch.autograd.Function):
@@ -49,13 +102,7 @@ class _LinearFilter(torch.autograd.Function):
         ctx: Any, time_axis: int, log_decay: Any, coupling: Any, inputs: Any, *rest: Any
     ) -> tuple[Any, ...]:
         order = len(rest) // 2
-        gains, initial = rest[:order], rest[order:]
-        levels: list[Any] = []
-        for gain, start in zip(gains, initial, strict=True):
-            drive = inputs * gain.unsqueeze(time_axis)
-            if levels:
-                _add_shifted(drive, coupling, levels[-1], initial[len(levels) - 1], time_axis)
-            levels.append(_recur(log_decay, drive, start, time_axis))
+        levels = _filter(log_decay, coupling, rest[:order], inputs, rest[order:], time_axis)
         ctx.save_for_backward(log_decay, coupling, inputs, *rest, *levels)
         ctx.time_axis = time_axis
         return tuple(levels)
@@ -64,32 +111,88 @@ class _LinearFilter(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         log_decay, coupling, inputs, *rest = ctx.saved_tensors
-        axis, order = ctx.time_axis, len(rest) // 3
+        order = len(rest) // 3
         gains, initial, levels = rest[:order], rest[order : 2 * order], rest[2 * order :]
-        decay = torch.exp(log_decay)
-        for_log_decay, for_coupling = torch.zeros_like(decay), torch.zeros_like(decay)
-        for_inputs = None
-        for_gains: list[Any] = [None] * order
-        for_initial: list[Any] = [None] * order
-        later: Any = None
-        for index in reversed(range(order)):
-            drive, end = upstream[index].clone(), torch.zeros_like(initial[index])
-            if later is not None:
-                _add_shifted(drive, coupling, later, end, axis, reverse=True)
-            adjoint = _recur(log_decay, drive, end, axis, reverse=True)
-            for_gains[index] = _total(adjoint, inputs, axis)
-            for_log_decay += decay * _total_before(adjoint, levels[index], initial[index], axis)
-            for_initial[index] = decay * adjoint.select(axis, 0)
-            if later is not None:
-                for_coupling = _total_before(later, levels[index], initial[index], axis)
-                for_initial[index] += coupling * later.select(axis, 0)
-            gain = gains[index].unsqueeze(axis)
-            if for_inputs is None:
-                for_inputs = adjoint * gain
-            else:
-                for_inputs.addcmul_(adjoint, gain)
-            later = adjoint
-        return (None, for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial)
+        each = (log_decay, coupling, gains, inputs, initial, levels, upstream)
+        return (None, *_filter_gradients(*each, ctx.time_axis))
+
+
+# What `torch.compile` and `torch.export` see: one operation each way, whatever the number of steps,
+# instead of the loops below, which would make another program for every length of time.
+
+
+@torch.library.custom_op("keras_spiking::linear_filter", mutates_args=())
+def _compiled_filter(
+    log_decay: torch.Tensor,
+    coupling: torch.Tensor,
+    gains: list[torch.Tensor],
+    inputs: torch.Tensor,
+    initial: list[torch.Tensor],
+    time_axis: int,
+) -> list[torch.Tensor]:
+    levels = _filter(log_decay, coupling, gains, inputs, initial, time_axis)
+    return [level.contiguous() for level in levels]
+
+
+@torch.library.custom_op("keras_spiking::linear_filter_gradients", mutates_args=())
+def _compiled_filter_gradients(
+    log_decay: torch.Tensor,
+    coupling: torch.Tensor,
+    gains: list[torch.Tensor],
+    inputs: torch.Tensor,
+    initial: list[torch.Tensor],
+    levels: list[torch.Tensor],
+    upstream: list[torch.Tensor],
+    time_axis: int,
+) -> list[torch.Tensor]:
+    each = (log_decay, coupling, gains, inputs, initial, levels, upstream)
+    return [gradient.contiguous() for gradient in _filter_gradients(*each, time_axis)]
+
+
+@_compiled_filter.register_fake
+def _(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
+) -> list[Any]:
+    return [inputs.new_empty(inputs.shape) for _ in gains]
+
+
+@_compiled_filter_gradients.register_fake
+def _(
+    log_decay: Any,
+    coupling: Any,
+    gains: Any,
+    inputs: Any,
+    initial: Any,
+    levels: Any,
+    upstream: Any,
+    time_axis: int,
+) -> list[Any]:
+    each = (log_decay, coupling, inputs, *gains, *initial)
+    return [tensor.new_empty(tensor.shape) for tensor in each]
+
+
+def _save_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: list[Any]) -> None:
+    log_decay, coupling, gains, sequence, initial, ctx.time_axis = inputs
+    ctx.order = len(gains)
+    ctx.save_for_backward(log_decay, coupling, sequence, *gains, *initial, *output)
+
+
+def _backward(ctx: Any, upstream: list[Any]) -> tuple[Any, ...]:
+    log_decay, coupling, inputs, *rest = ctx.saved_tensors
+    order = ctx.order
+    gains, initial, levels = rest[:order], rest[order : 2 * order], rest[2 * order :]
+    upstream = [
+        torch.zeros_like(level) if each is None else each
+        for each, level in zip(upstream, levels, strict=True)
+    ]
+    saved = (log_decay, coupling, gains, inputs, initial, levels)
+    for_log_decay, for_coupling, for_inputs, *others = _compiled_filter_gradients(
+        *saved, upstream, ctx.time_axis
+    )
+    return for_log_decay, for_coupling, others[:order], for_inputs, others[order:], None
+
+
+_compiled_filter.register_autograd(_backward, setup_context=_save_for_gradients)
 
 
 def _recur(log_decay: Any, drive: Any, initial: Any, time_axis: int, reverse: bool = False) -> Any:
