@@ -279,4 +279,6 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:
+    if torch.compiler.is_compiling():  # or exporting, which would lose the function's gradient
+        return spikes + (rates - rates.detach()).nan_to_num(0.0)
     return _StraightThrough.apply(rates, spikes)
