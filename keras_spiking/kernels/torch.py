@@ -36,11 +36,9 @@ class _Span(NamedTuple):
 
 def _spans(sequence: Any, time_axis: int) -> list[_Span]:
     length = sequence.shape[time_axis]
-    elements = max(sequence.numel(), 1)
-    # Only a processor gains by it; a GPU wants few launches.
-    cached_steps = (
-        _CACHED_ELEMENTS * length // elements if sequence.device.type == "cpu" else length
-    )
+    cached_steps = length
+    if sequence.device.type == "cpu":  # A GPU gains by few launches instead.
+        cached_steps = _CACHED_ELEMENTS * length // max(sequence.numel(), 1)
     longest = min(max(cached_steps, _FEWEST_STEPS), _MOST_STEPS)
     size = -(-length // -(-length // longest)) if length else 1
     whole_blocks, rest = divmod(length, size)
