@@ -232,7 +232,7 @@ def straight_through(rates: Any, spikes: Any) -> Any:
     return ops.stop_gradient(spikes) + (rates - ops.stop_gradient(rates))
 
 
-def seeded_uniform(shape: Any, seed: int, dtype: str) -> Any:
+def uniform(shape: Any, seed: Any, dtype: str) -> Any:
     return keras.random.uniform(shape, dtype=dtype, seed=seed)
 
 
