@@ -99,7 +99,7 @@ def draw_probabilities(
     figure, axes = _grid(
         examples,
         list(probabilities),
-        "Class probabilities after each step, from the filtered spikes (Lowpass, Alpha) or their "
+        "Class probabilities after each step, from the filtered spikes or, without a filter, their "
         "mean so far",
     )
     for column, sequences in enumerate(probabilities.values(), start=1):
