@@ -108,9 +108,9 @@ $(test_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
 
 # Without its dependencies, for Keras is one of them.
 $(torch_ready): $(torch_venv)/pyvenv.cfg pyproject.toml Makefile
-	$(torch_python) -m pip install --disable-pip-version-check --no-deps --editable .
 	$(torch_python) -m pip install --disable-pip-version-check "$(TORCH)" numpy \
 		matplotlib tqdm "pytest>=8.2" "pytest-cov>=7" pytest-xdist scipy
+	$(torch_python) -m pip install --disable-pip-version-check --no-deps --editable .
 	@touch "$(VENV)-torch/.ready"
 
 define summary

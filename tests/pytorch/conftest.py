@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+# Small tensors; and threads of several test processes would wait for each other.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def same_random_numbers():

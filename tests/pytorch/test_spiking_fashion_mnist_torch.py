@@ -1,5 +1,6 @@
 """The example for PyTorch: from data to table and figures, without Keras."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ def test_runs_from_data_to_table_and_figures_without_keras(tmp_path):
             *(sys.executable, "-c", WITHOUT, SCRIPT),
             *("--data", data, "--epochs", "1", "--output", output),
         ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
