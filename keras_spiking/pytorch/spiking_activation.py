@@ -120,7 +120,7 @@ class SpikingActivation(torch.nn.Module):
         counts, _ = integrate_and_fire(increments, self._initial_voltage(rates, dtype))
         if not self.return_sequences:
             rates, counts = rates[:, -1], counts[:, -1]
-        return straight_through(rates, (counts * (1.0 / self.dt)).to(rates.dtype))
+        return straight_through(rates, counts.mul_(1.0 / self.dt).to(rates.dtype))
 
     def _check_initial_state(self, inputs: Any) -> None:
         expected = (inputs.shape[0], *inputs.shape[2:])
