@@ -62,6 +62,7 @@ _FASTER_THAN_OLD_LIBRARY = {100: (3, 3, 10), 1000: (6, 6, 15)}
 _FASTER_THAN_LOOP = {100: (5, 5, 10), 1000: (10, 10, 20)}
 _OVER_TWIN = (1.10, 1.15, 1.25)
 _TENSORS = 4
+_GROWTH = 2
 _TIME_BATCHED = 3
 
 
@@ -101,6 +102,10 @@ def goals(backend: str, results: dict[str, Any]) -> Iterator[Goal]:
             results["training"][name]["over_twin"]["median"],
             _OVER_TWIN[index],
         )
+        shortest, longest = _ends(results["growth"]["rows"], name)
+        grown = (longest["ms"] / longest["length"]) / (shortest["ms"] / shortest["length"])
+        what = f"time per element, T = {longest['length']}: times that of {shortest['length']}"
+        yield Goal(what, name, grown, _GROWTH)
         tensors = results["growth"]["tensors"][name]
         yield Goal("training memory, in tensors of the input's size", name, tensors, _TENSORS)
     yield Goal(
@@ -110,3 +115,8 @@ def goals(backend: str, results: dict[str, Any]) -> Iterator[Goal]:
         _TIME_BATCHED,
         False,
     )
+
+
+def _ends(rows: list[dict[str, Any]], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    of_layer = [row for row in rows if row["name"] == name]
+    return of_layer[0], of_layer[-1]

@@ -93,10 +93,20 @@ def test_targets_of_long_sequences_are_judged():
     results = {
         "layers": [timing],
         "training": {name: {"over_twin": {"median": 1.0}} for name in layers.LAYERS},
-        "growth": {"tensors": dict.fromkeys(layers.LAYERS, 1.0)},
+        "growth": {
+            "tensors": dict.fromkeys(layers.LAYERS, 1.0),
+            "rows": [
+                {"name": name, "length": length, "ms": ms}
+                for name in layers.LAYERS
+                for length, ms in [(10, 1.0), (100, 21.0)]
+            ],
+        },
         "time_batched": {"faster": {"median": 3.0}},
     }
-    goals = [goal for goal in targets.goals(BACKEND, results) if "T = 1000" in goal.what]
+    every = list(targets.goals(BACKEND, results))
+    growth_goals = [(goal.value, goal.reached) for goal in every if "per element" in goal.what]
+    assert growth_goals == [(pytest.approx(2.1), False)] * 3
+    goals = [goal for goal in every if "T = 1000:" in goal.what]
     expected = {
         # 12 times `limit` at most; 837 ms of the old library over 15 at least.
         "tensorflow": [(17.0, 12, False), (8.37, 15, False)],
