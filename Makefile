@@ -93,8 +93,8 @@ test-summary:
 		$(results)/pytorch.xml
 
 clean: ## Remove everything that the commands above made, .venv included
-	rm -rf .venv .venv-torch $(results) demo-output bench-output build dist .coverage .hypothesis .mypy_cache \
-		.pytest_cache .ruff_cache
+	rm -rf .venv .venv-torch $(results) demo-output bench-output build dist .coverage .hypothesis \
+		.mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Both use one environment: the demo needs a small part of it, and installs no more than that part.
