@@ -51,7 +51,7 @@ demo: $(demo_ready) ## Install, and run the Fashion-MNIST example (QUICK=1: unde
 
 demo-torch: $(torch_ready) ## The same for PyTorch, without Keras (QUICK=1: under a minute)
 	$(torch_python) examples/spiking_fashion_mnist_torch.py \
-		--brief --output "$(DEMO_OUTPUT)" $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+		--brief --output "$(DEMO_OUTPUT)/torch" $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 bench: $(test_ready) ## Time the layers beside their limits (BACKEND=jax, QUICK=1)
 	MPLBACKEND=Agg $(python) -m benchmarks $(if $(BACKEND),--backend $(BACKEND)) \
