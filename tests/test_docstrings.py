@@ -29,6 +29,7 @@ PUBLIC_MODULES = [
     keras_spiking.regularizers,
     keras_spiking.constraints,
     keras_spiking.callbacks,
+    keras_spiking.energy,
 ]
 
 

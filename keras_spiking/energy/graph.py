@@ -121,9 +121,15 @@ def node_of(tensor: Any) -> Any:
 
 def in_order(model: Any, inputs: Any) -> list[Any]:
     """A structure of inputs as a list, in the order of `model.inputs`."""
-    if isinstance(inputs, dict) and not isinstance(model.input, dict):
+    if by_name(model, inputs):
         return [inputs[tensor.name] for tensor in model.inputs]
     return keras.tree.flatten(inputs)
+
+
+def by_name(model: Any, inputs: Any) -> bool:
+    """Whether inputs are named after those of a model that was not made with names."""
+    takes_names = isinstance(model, keras.Function) and isinstance(model.input, dict)
+    return isinstance(inputs, dict) and not takes_names
 
 
 class _Reference:

@@ -177,6 +177,9 @@ def _channels(use: LayerUse) -> int:
 _LINEAR = (
     *REARRANGING,
     TemporalAvgPool,
+    layers.AdaptiveAveragePooling1D,
+    layers.AdaptiveAveragePooling2D,
+    layers.AdaptiveAveragePooling3D,
     layers.Add,
     layers.Average,
     layers.AveragePooling1D,
@@ -197,6 +200,9 @@ _LINEAR = (
 
 # No connections either, but adding up spikes cannot do what they do.
 _NOT_LINEAR = (
+    layers.AdaptiveMaxPooling1D,
+    layers.AdaptiveMaxPooling2D,
+    layers.AdaptiveMaxPooling3D,
     layers.GlobalMaxPooling1D,
     layers.GlobalMaxPooling2D,
     layers.GlobalMaxPooling3D,
@@ -229,6 +235,15 @@ def _einsum_dense(use: LayerUse) -> Stats:
     sizes.update(zip(reversed(end), reversed(use.input_shape), strict=False))
     summed = [sizes[axis] for axis in inputs.replace(".", "") if axis not in outputs]
     return _weighted(use, elements((None, *summed), use) * elements(use.output_shape, use))
+
+
+@register_layer(layers.Dot)
+def _dot(use: LayerUse) -> Stats:
+    """As a layer of connections whose weights are the other input."""
+    axes = use.layer.axes
+    summed = use.input_shape[axes if isinstance(axes, int) else axes[0]]
+    outputs = elements(use.output_shape, use)
+    return {"connections": elements((None, summed), use) * outputs, "spiking": False}
 
 
 @register_layer(layers.Conv1D)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_spiking.energy.graph import in_order, walk
+from keras_spiking.energy.graph import by_name, in_order, walk
 
 BATCH_SIZE = 32
 
@@ -100,7 +100,7 @@ def _checked(model: Any, example_data: Any) -> list[np.ndarray]:
     """Example data as one array for each of `model.inputs`."""
     owner = "ModelEnergy"
     expected = ", ".join(f"{tensor.name} {tuple(tensor.shape)}" for tensor in model.inputs)
-    if isinstance(example_data, dict) and not isinstance(model.input, dict):
+    if by_name(model, example_data):
         missing = [tensor.name for tensor in model.inputs if tensor.name not in example_data]
         if missing:
             raise ValueError(

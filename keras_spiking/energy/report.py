@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_spiking.config import default
-from keras_spiking.energy.devices import DEVICES
+from keras_spiking.energy import devices
 from keras_spiking.energy.graph import OVER_STEPS
 from keras_spiking.energy.layer_stats import rule_for
 from keras_spiking.layers import KerasSpikingLayer
@@ -48,11 +48,11 @@ def _check_columns(energy: "ModelEnergy", columns: Sequence[str]) -> None:
         )
     for column in columns:
         kind, _, device = column.partition(" ")
-        if column not in known and (kind not in ENERGIES or device not in DEVICES):
+        if column not in known and (kind not in ENERGIES or device not in devices.DEVICES):
             raise ValueError(
                 f"ModelEnergy: `columns` must be among {', '.join(known)}, and, with a device D, "
                 f"{', '.join(f'{each} D' for each in ENERGIES)}, where D is one of "
-                f"{', '.join(DEVICES)}; received {column!r}."
+                f"{', '.join(devices.DEVICES)}; received {column!r}."
             )
         if column in RATES and not energy.layer_rates:
             raise ValueError(
@@ -182,7 +182,8 @@ def _warnings(energy: "ModelEnergy", columns: Sequence[str], dt: float | None) -
     spiking = [
         column.partition(" ")[2]
         for column in columns
-        if column.partition(" ")[0] in ENERGIES and DEVICES[column.partition(" ")[2]].spiking
+        if column.partition(" ")[0] in ENERGIES
+        and devices.DEVICES[column.partition(" ")[2]].spiking
     ]
     to_convert = [
         energy.uses[layer][0].name
