@@ -54,6 +54,9 @@ def draw(energy: "ModelEnergy", devices: list[str], steps: int, dt: float | None
         axis.set_xlabel("energy per inference")
         axis.xaxis.set_major_formatter(EngFormatter("J"))
         axis.locator_params(axis="x", nbins=4)
+        axis.use_sticky_edges = False  # room beyond the longest bar
+        axis.margins(x=0.05)
+        axis.set_xlim(left=0)
         axis.grid(axis="x", alpha=0.3)
         axis.set_axisbelow(True)
     axes[0, 0].invert_yaxis()  # the first layer on top
