@@ -53,6 +53,14 @@ class ModelEnergy:
             devices that spike have no estimate. It is run in batches, and leaves states and
             random seeds as they were.
 
+    Attributes:
+        layer_stats: By layer, a dictionary with `"connections"`, `"neurons"` and `"spiking"`
+            (whether it runs on a spiking device as it is). Nested models are there as their layers.
+        layer_rates: By layer, the rate of what comes in, in hertz; empty without `example_data`.
+        uses: By layer, where it is used: a list of `keras_spiking.energy.LayerUse`.
+        spike_dts: By layer, for each use, the time step in seconds of the spikes that come in, None
+            if what comes in is not spikes.
+
     Raises:
         TypeError: If `model` is no Keras model.
         ValueError: If Keras does not know the model's graph, a shape that counts is not

@@ -57,6 +57,10 @@ if BACKEND != "tensorflow":  # which has no grouped convolution on a CPU
     TRACED["Conv2D, groups"] = (lambda: layers.Conv2D(6, 2, groups=3), (4, 4, 6))
 
 
+if BACKEND == "jax":  # which compiles each of them, and what they count is the same everywhere
+    TRACED = {name: TRACED[name] for name in ("Dense", "Conv2D", "Conv2DTranspose")}
+
+
 @pytest.mark.parametrize("name", TRACED)
 def test_connections_are_the_inputs_that_reach_each_output(name):
     make, shape = TRACED[name]
@@ -218,6 +222,12 @@ def test_wrappers_over_time_count_one_step(wrapper, time):
 def test_a_model_counts_the_sum_of_its_layers():
     model = keras.Sequential([keras.Input((7,)), layers.Dense(5, "relu"), layers.Dense(3)])
     assert compute_layer_stats(model) == {"connections": 50, "neurons": 5, "spiking": False}
+
+
+def test_a_published_network_has_its_published_number_of_operations():
+    model = keras.applications.MobileNetV2(weights=None)
+    # Sandler et al. 2018, doi:10.1109/CVPR.2018.00474, table 4: 300 million multiply-adds.
+    assert compute_layer_stats(model)["connections"] == pytest.approx(300e6, rel=0.01)
 
 
 def test_each_use_of_a_shared_layer_has_its_own_counts():
