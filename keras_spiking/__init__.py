@@ -9,9 +9,11 @@ __version__ = "1.0.0.dev0"
 if TYPE_CHECKING:
     from keras_spiking import callbacks as callbacks
     from keras_spiking import constraints as constraints
+    from keras_spiking import energy as energy
     from keras_spiking import layers as layers
     from keras_spiking import regularizers as regularizers
     from keras_spiking.config import default as default
+    from keras_spiking.energy import ModelEnergy as ModelEnergy
     from keras_spiking.layers import Alpha as Alpha
     from keras_spiking.layers import AlphaCell as AlphaCell
     from keras_spiking.layers import Lowpass as Lowpass
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "keras_spiking": ["callbacks", "config", "constraints", "layers", "regularizers"],
+        "keras_spiking": ["callbacks", "config", "constraints", "energy", "layers", "regularizers"],
         "keras_spiking.config": ["default"],
+        "keras_spiking.energy": ["ModelEnergy"],
         "keras_spiking.layers": [
             "Alpha",
             "AlphaCell",

@@ -30,6 +30,7 @@ PUBLIC_MODULES = [
     keras_spiking.regularizers,
     keras_spiking.constraints,
     keras_spiking.callbacks,
+    keras_spiking.energy,
 ]
 if BACKEND == "torch":
     PUBLIC_MODULES.append(importlib.import_module("keras_spiking.pytorch"))
