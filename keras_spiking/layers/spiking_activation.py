@@ -67,7 +67,7 @@ class SpikingActivationCell(KerasSpikingCell):
         )
         super().__init__(size, dt=dt, always_use_inference=spiking_aware_training, **kwargs)
         self.activation = get_activation(owner, activation)
-        self.seed = _checked_seed(owner, seed)
+        self.seed = _checks.seed(owner, seed)
         self.spiking_aware_training = spiking_aware_training
         self.initial_voltage = _checked_voltage(owner, initial_voltage)
         self.rate_scale = _checks.positive_number(owner, "rate_scale", rate_scale)
@@ -242,7 +242,7 @@ class SpikingActivation(KerasSpikingLayer):
         super().__init__(dt=dt, **kwargs)
         owner = type(self).__name__
         self.activation = get_activation(owner, activation)
-        self.seed = _checked_seed(owner, seed)
+        self.seed = _checks.seed(owner, seed)
         self.spiking_aware_training = _checks.boolean(
             owner, "spiking_aware_training", spiking_aware_training
         )
@@ -297,21 +297,6 @@ def _config(layer: SpikingActivation | SpikingActivationCell) -> dict[str, Any]:
         "initial_voltage": voltage,
         "rate_scale": layer.rate_scale,
     }
-
-
-def _checked_seed(owner: str, seed: Any) -> int | None:
-    if seed is None:
-        return None
-    if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)):
-        raise TypeError(
-            f"{owner}: `seed` must be an integer or None; received seed={seed!r} "
-            f"of type {type(seed).__name__}."
-        )
-    if not 0 <= seed < 2**32:
-        raise ValueError(
-            f"{owner}: `seed` must be at least 0 and below 2**32; received seed={seed}."
-        )
-    return int(seed)
 
 
 def _checked_voltage(owner: str, voltage: Any) -> Any:

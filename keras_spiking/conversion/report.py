@@ -1,0 +1,4 @@
+"""x."""
+class LayerResult: pass
+class Report: pass
+class Result: pass
