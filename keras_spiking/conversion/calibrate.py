@@ -12,6 +12,7 @@ from keras_spiking.conversion.data import batches, num_samples
 from keras_spiking.conversion.survey import Survey
 
 PERCENTILE = 99.9
+_BATCH_SIZE = 32
 
 
 class TopValues:
@@ -48,13 +49,12 @@ def calibrated_scales(
 ) -> dict[str, float]:
     """The rate scale of each layer in `survey.spiking`."""
     copy = Copy(survey, max_pooling)
-    names = [name for name, _ in copy.activations]
-    tensors = [tensor for _, tensor in copy.activations]
-    activity = keras.Model(copy.model.input, tensors)
+    names = [active.original for active in copy.activations]
+    activity = keras.Model(copy.model.input, [active.tensor for active in copy.activations])
     samples = num_samples(example_data)
-    sizes = {name: 0 for name in survey.spiking}
+    sizes = dict.fromkeys(survey.spiking, 0)
     found: dict[str, TopValues] = {}
-    for batch in batches(example_data):
+    for batch in batches(example_data, _BATCH_SIZE):
         values = activity.predict_on_batch(batch)
         if not found:
             for name, value in zip(names, values, strict=True):

@@ -167,7 +167,7 @@ def _check_rate_scale(rate_scale: Any, example_data: Any, target_rate: Any) -> N
             _checks.positive_number(_OWNER, f"rate_scale[{name!r}]", scale)
     elif isinstance(rate_scale, str):
         raise ValueError(
-            f'{_OWNER}: `rate_scale` must be a positive number, a mapping of layer names to them, '
+            f"{_OWNER}: `rate_scale` must be a positive number, a mapping of layer names to them, "
             f'or "calibrate"; received rate_scale={rate_scale!r}.'
         )
     else:

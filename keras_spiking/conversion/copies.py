@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -34,6 +34,20 @@ class Signal:
     repeated: Any = None
 
 
+class Active(NamedTuple):
+    """One call of an activation.
+
+    Attributes:
+        name: Name of the copy's layer that applies it.
+        original: Name of the original's layer that has it.
+        tensor: What it returns in the copy.
+    """
+
+    name: str
+    original: str
+    tensor: Any
+
+
 class Copy:
     """A copy of a model without nesting, in which every activation is a layer of its own.
 
@@ -43,17 +57,16 @@ class Copy:
 
     Attributes:
         model: The copy, with copies of the weights.
-        activations: For every activation that another layer follows, in order, the name of the
-            layer of the original that has it, and the tensor of the copy that it returns.
+        activations: Every call of an activation that another layer follows, in order.
     """
 
     def __init__(self, survey: Survey, max_pooling: str = "keep"):
         model = survey.model
         self.survey = survey
         self.max_pooling = max_pooling
-        self.activations: list[tuple[str, Any]] = []
+        self.activations: list[Active] = []
         self._copies: dict[int, tuple[Any, Any]] = {}
-        self._activation_layers: dict[Any, Any] = {}
+        self._activation_layers: dict[Any, tuple[str, Any]] = {}
         self._outputs_to_name = set(survey.output_names)
         self._names = set(survey.output_names)
         inputs = [self._input(tensor) for tensor in keras.tree.flatten(model.input)]
@@ -86,8 +99,9 @@ class Copy:
 
     def fire(self, signal: Signal) -> Signal:
         """Applies an activation that another layer follows."""
-        outputs = self._activation_layer(signal, signal.tensor.shape[1:])(signal.tensor)
-        self.activations.append((signal.name, outputs))
+        name, activation = self._activation_layer(signal, signal.tensor.shape[1:])
+        outputs = activation(signal.tensor)
+        self.activations.append(Active(name, signal.name, outputs))
         return Signal(outputs)
 
     def make_activation(self, signal: Signal, name: str) -> Any:
@@ -159,14 +173,14 @@ class Copy:
             signal.active = self.fire(signal)
         return signal.active
 
-    def _activation_layer(self, signal: Signal, features: tuple[int, ...]) -> Any:
+    def _activation_layer(self, signal: Signal, features: Any) -> tuple[str, Any]:
         # One for all calls of a layer, so that the weights of an activation stay shared; but a
         # SpikingActivation is made for one shape.
         key = (id(signal.layer), tuple(features))
         if key not in self._activation_layers:
             is_own_layer = type(signal.layer) in rules.ACTIVATIONS
             name = self.unused(signal.name if is_own_layer else f"{signal.name}_spikes")
-            self._activation_layers[key] = self.make_activation(signal, name)
+            self._activation_layers[key] = (name, self.make_activation(signal, name))
         return self._activation_layers[key]
 
     def _copy(self, name: str, layer: Any) -> Any:
@@ -235,12 +249,12 @@ class SpikingCopy(Copy):
 
     def fire(self, signal: Signal) -> Signal:
         inputs = self._over_time(signal)
-        spikes = self._activation_layer(signal, inputs.shape[2:])
+        name, spikes = self._activation_layer(signal, inputs.shape[2:])
         outputs = spikes(inputs)
-        self.activations.append((signal.name, outputs))
+        self.activations.append(Active(name, signal.name, outputs))
         if self.tau is not None:
-            name = self.unused(f"{spikes.name}_lowpass")
             dtype = signal.layer.dtype_policy
+            name = self.unused(f"{name}_lowpass")
             outputs = Lowpass(self.tau, dt=self.dt, dtype=dtype, name=name)(outputs)
         return Signal(outputs, over_time=True)
 

@@ -1,12 +1,10 @@
 """Arrays of samples: checked against a model's inputs, and cut into batches."""
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
-
-BATCH_SIZE = 64
 
 
 def checked_data(owner: str, name: str, data: Any, model: Any) -> Any:
@@ -40,8 +38,8 @@ def num_samples(data: Any) -> int:
     return len(keras.tree.flatten(data)[0])
 
 
-def batches(data: Any) -> Iterator[Any]:
+def batches(data: Any, batch_size: int) -> Iterator[Any]:
     """The samples in batches; the last one may be smaller."""
-    for start in range(0, num_samples(data), BATCH_SIZE):
-        stop = start + BATCH_SIZE
-        yield keras.tree.map_structure(lambda array: np.asarray(array[start:stop]), data)  # noqa: B023
+    for start in range(0, num_samples(data), batch_size):
+        part = slice(start, start + batch_size)
+        yield keras.tree.map_structure(operator.itemgetter(part), data)

@@ -28,6 +28,7 @@ class Survey:
         model: The model, functional and not compiled, on the same layers.
         spiking: Names of the layers whose activation is followed by a layer, in order.
         num_calls: How often each layer is called, by its `id`.
+        final: For each output, the layer whose activation ends it, or None.
         output_names: Name of the layer (or nested model) that gives each output.
 
     Raises:
@@ -41,13 +42,14 @@ class Survey:
         self.spiking: list[str] = []
         self.num_calls: Counter[int] = Counter()
         self.problems: dict[str, str] = {}
-        graph.interpret(self.model, [None] * len(self.model.inputs), self._visit)
+        final = graph.interpret(self.model, [None] * len(self.model.inputs), self._visit)
         if self.problems:
             listed = "\n".join(f"- {problem}" for problem in self.problems.values())
             raise ValueError(
                 f"{owner}: `model` must consist of layers that can be converted; model "
                 f"{model.name!r} has {len(self.problems)} that cannot:\n{listed}"
             )
+        self.final = [None if pending is None else pending.layer for pending in final]
         top = graph.trace(self.model)
         names = {id(tensor): call.layer.name for call in top.calls for tensor in call.outputs}
         self.output_names = [names.get(id(tensor), tensor.name) for tensor in top.outputs]
