@@ -55,7 +55,7 @@ def calibrated_scales(
     sizes = dict.fromkeys(survey.spiking, 0)
     found: dict[str, TopValues] = {}
     for batch in batches(example_data, _BATCH_SIZE):
-        values = activity.predict_on_batch(batch)
+        values = keras.tree.flatten(activity.predict_on_batch(batch))
         if not found:
             for name, value in zip(names, values, strict=True):
                 sizes[name] += samples * int(np.prod(value.shape[1:]))

@@ -8,7 +8,7 @@ import numpy as np
 from keras_spiking.conversion import rules
 from keras_spiking.conversion.survey import Survey
 
-_GREATEST, _HALF = "greatest", "half"
+_GREATEST, _HALF, _NOTHING = "greatest", "half", "nothing"
 
 
 class Decisions:
@@ -29,14 +29,12 @@ class Decisions:
 
     def __init__(self, owner: str, survey: Survey, labels: Any, num_samples: int):
         outputs = survey.model.outputs
-        self._kinds = [
-            _kind(final, tensor.shape) for final, tensor in zip(survey.final, outputs, strict=True)
-        ]
+        self._kinds = list(map(_kind, survey.final, outputs))
         self.labels: list[np.ndarray] | None = None
         if labels is None:
             return
         given = keras.tree.flatten(labels) if len(outputs) > 1 else [labels]
-        if len(given) != len(outputs) or None in self._kinds:
+        if len(given) != len(outputs) or _NOTHING in self._kinds:
             raise ValueError(
                 f"{owner}: `labels` must be classes for each output of the model, which each end "
                 "in a softmax, a sigmoid, or in several units without activation; received labels "
@@ -53,7 +51,7 @@ class Decisions:
         return [
             _decide(output, kind)
             for output, kind in zip(outputs, self._kinds, strict=True)
-            if kind is not None
+            if kind != _NOTHING
         ]
 
 
@@ -78,14 +76,14 @@ class Agreement:
         return float(np.mean([same / total for same, total in self._shares]))
 
 
-def _kind(final: Any, shape: tuple[int | None, ...]) -> str | None:
+def _kind(final: Any, output: Any) -> str:
     """How an output with this final activation decides."""
     activation = None if final is None else rules.activation_of(final)
     if activation is None:
-        return _GREATEST if shape[-1] != 1 else None
+        return _GREATEST if output.shape[-1] != 1 else _NOTHING
     if not rules.is_elementwise(activation):
         return _GREATEST
-    return _HALF if activation is keras.activations.sigmoid else None
+    return _HALF if activation is keras.activations.sigmoid else _NOTHING
 
 
 def _decide(output: np.ndarray, kind: str) -> np.ndarray:
@@ -93,11 +91,11 @@ def _decide(output: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _checked_labels(
-    owner: str, labels: np.ndarray, shape: tuple[int | None, ...], kind: str
+    owner: str, labels: np.ndarray, shape: tuple[Any, ...], kind: str
 ) -> np.ndarray:
     """Labels as decisions."""
 
-    def fits(expected: tuple[int | None, ...]) -> bool:
+    def fits(expected: tuple[Any, ...]) -> bool:
         return labels.ndim == len(expected) and all(
             b is None or a == b for a, b in zip(labels.shape, expected, strict=True)
         )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 # A layer's mean output is said to part from the original's where its relative error exceeds this.
-PARTING_ERROR = 0.5
+PARTING_ERROR = 0.3
+_NAMES = ("layer", "parts at")  # columns that hold no numbers
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Result:
 
     @property
     def parts_at(self) -> str | None:
-        """Name of the first layer whose error exceeds 0.5, or None."""
+        """Name of the first layer whose error exceeds 0.3, or None."""
         return next((each.name for each in self.layers if each.error > PARTING_ERROR), None)
 
     def notes(self) -> list[str]:
@@ -170,7 +171,9 @@ def _setting(result: Result) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f} %"
+    if share is None:
+        return "-"
+    return "< 0.01 %" if 0 < share < 5e-5 else f"{100 * share:.2f} %"
 
 
 def _number(value: float) -> str:
@@ -179,12 +182,13 @@ def _number(value: float) -> str:
 
 
 def _text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need; numbers, which are all but names, to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+    """Columns as wide as they need: names to the left, numbers to the right."""
+    columns = [
+        [cell.ljust(width) if column[0] in _NAMES else cell.rjust(width) for cell in column]
+        for column in zip(*rows, strict=True)
+        for width in [max(map(len, column))]
     ]
+    lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

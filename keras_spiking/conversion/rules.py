@@ -67,7 +67,7 @@ _BY_STEP = frozenset(
     UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
     """.split()
 ).union(_MAX_POOLING, _MAX_POOLING.values())
-_SUPPORTED = CONNECTIONS | ACTIVATIONS | _ELEMENTWISE | _BY_STEP
+SUPPORTED = CONNECTIONS | ACTIVATIONS | _ELEMENTWISE | _BY_STEP
 
 _OVER_TIME = (
     _layers.RNN,
@@ -154,7 +154,7 @@ def refusal(layer: Any, keywords: dict[str, Any]) -> str | None:
             "is a model whose graph cannot be read. Make it with keras.Sequential or "
             "keras.Model(inputs, outputs), and build it."
         )
-    if type(layer) not in _SUPPORTED:
+    if type(layer) not in SUPPORTED:
         return (
             "is of a class that convert does not know. Use layers of Keras that do the same, or "
             "leave it out if it works in training only (random images are better made in the data "

@@ -140,7 +140,7 @@ def _run(
         done += len(outputs[0])
 
     layers = tuple(total.result(samples) for total in totals.values())
-    spikes = sum(total.spikes for total in totals.values())
+    all_spikes = sum(total.spikes for total in totals.values())
     neurons = sum(total.num_neurons for total in totals.values())
     return Result(
         dt=dt,
@@ -148,8 +148,8 @@ def _run(
         agreement=agreement.share(),
         accuracy=accuracy.share(),
         output_error=error.value(),
-        mean_rate=spikes / (samples * neurons * probe.num_steps * dt),
-        spikes=spikes / samples,
+        mean_rate=all_spikes / (samples * neurons * probe.num_steps * dt),
+        spikes=all_spikes / samples,
         layers=layers,
     )
 

@@ -126,6 +126,7 @@ def convert(
         )
     if rate_scale == "calibrate":
         example_data = checked_data(_OWNER, "example_data", example_data, survey.model)
+        assert target_rate is not None  # checked above
         scales = calibrated_scales(survey, max_pooling, example_data, target_rate)
     else:
         scales = _scales(rate_scale, survey.spiking)
