@@ -45,8 +45,27 @@ def test_convolutions_train():
     assert np.isfinite(history.history["loss"]).all()
 
 
+def test_a_trained_model_is_converted(rng, capsys):
+    data, labels = rng.normal(size=(20, 6, 6, 1)), rng.integers(0, 3, size=20)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    names = {"keras_spiking": keras_spiking, "model": model}
+    names |= {"x_train": data, "y_train": labels, "x_test": data, "y_test": labels}
+    source = block("python", "Convert a trained model")
+    exec(compile(source, str(README), "exec"), names)  # noqa: S102
+    assert "accuracy of the original" in capsys.readouterr().out
+
+
 def test_pictures_are_there():
     pictures = re.findall(r"\.\. image:: (\S+)", README.read_text(encoding="utf-8"))
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     for picture in pictures:
         assert (README.parent / picture).stat().st_size > 10_000

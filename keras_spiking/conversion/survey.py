@@ -58,8 +58,13 @@ class Survey:
         self, name: str, layer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> Any:
         self.num_calls[id(layer)] += 1
-        received = [each for each in keras.tree.flatten(arguments) if isinstance(each, _Pending)]
+        leaves = keras.tree.flatten(arguments)
+        received = [each for each in leaves if isinstance(each, _Pending)]
         reason = rules.refusal(layer, keywords)
+        # A tensor without an activation to come is None here.
+        constants = len(received) + sum(each is None for each in leaves) < len(leaves)
+        if reason is None and (constants or len(arguments) != 1):
+            reason = "is called with more than tensors of the model. Call it on its inputs only."
         if reason is not None:
             self._refuse(name, layer, reason)
         elif type(layer) in rules.ACTIVATIONS and rules.activation_of(layer) is None:

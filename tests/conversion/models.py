@@ -1,5 +1,7 @@
 """Models to convert: one for every number of axes, which together have every supported layer."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import layers
@@ -124,6 +126,12 @@ def averages_of_sequences():
 
 
 MODELS = [vectors, sequences, images, volumes, averages_of_sequences]
+
+
+@functools.cache
+def built(make):
+    """The model that `make` makes, made once: conversion leaves it as it is."""
+    return make()
 
 
 def data_for(model, rng, num_samples=3):

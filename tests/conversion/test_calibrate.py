@@ -14,7 +14,7 @@ from tests.conversion.models import sequential
 
 def outputs_of(model, names, data):
     """What layers of a model return, as NumPy arrays."""
-    part = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+    part = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names])
     return part.predict_on_batch(data)
 
 

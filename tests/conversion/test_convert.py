@@ -9,7 +9,7 @@ from keras import layers
 
 import keras_spiking
 from keras_spiking.conversion import rules
-from tests.conversion.models import MODELS, data_for, sequential, weird
+from tests.conversion.models import MODELS, built, data_for, sequential, weird
 
 # So long a step that every rate is met to within a ten thousandth.
 LONG = 1e4
@@ -31,7 +31,7 @@ def small():
 
 @pytest.mark.parametrize("make", MODELS)
 def test_long_steps_give_the_outputs_of_the_original(make, rng):
-    model = make()
+    model = built(make)
     data = data_for(model, rng)
     spiking = keras_spiking.convert(model, num_steps=2, dt=LONG)
     assert spiking.output_shape == model.output_shape
@@ -39,7 +39,7 @@ def test_long_steps_give_the_outputs_of_the_original(make, rng):
 
 
 def test_these_models_have_every_supported_layer():
-    used = {type(layer) for make in MODELS for layer in make().layers}
+    used = {type(layer) for make in MODELS for layer in built(make).layers}
     assert used >= rules.SUPPORTED
 
 
@@ -55,7 +55,7 @@ BLOCKS = {
 }
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     blocks=st.lists(st.sampled_from(sorted(BLOCKS)), min_size=1, max_size=4),
     residual=st.booleans(),
@@ -264,6 +264,17 @@ def test_precision_of_layers_is_kept(rng):
         assert policies[name] == "mixed_bfloat16"
     one, other = (keras.ops.cast(each(data), "float32") for each in (spiking, model))
     assert_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other), 0.05)
+
+
+def test_dt_may_be_a_variable_that_changes(rng):
+    data = rng.normal(size=(5, 4)).astype("float32")
+    model = small()
+    dt = keras.Variable(1e-6)
+    spiking = keras_spiking.convert(model, num_steps=2, dt=dt)
+    expected = model.predict_on_batch(data)
+    assert np.abs(spiking.predict_on_batch(data) - expected).max() > 0.1
+    dt.assign(LONG)
+    assert_equal(spiking.predict_on_batch(data), expected)
 
 
 def test_what_is_the_same_at_every_step_is_computed_once():

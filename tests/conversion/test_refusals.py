@@ -109,6 +109,11 @@ def test_layers_called_with_more_than_inputs_are_refused():
     with pytest.raises(ValueError, match=r"'pool' .* is called with mask. Call it on its inputs"):
         keras_spiking.convert(keras.Model([inputs, mask], x))
 
+    x = layers.Dense(4, activation="relu")(inputs)
+    x = layers.Add(name="add")([x, np.ones((1, 5, 4), "float32")])
+    with pytest.raises(ValueError, match=r"'add' .* is called with more than tensors of the model"):
+        keras_spiking.convert(keras.Model(inputs, x))
+
 
 def test_quantized_layers_are_refused():
     quantized = model()
