@@ -9,8 +9,10 @@ TENSORFLOW ?= tensorflow-cpu
 JAX ?= jax
 TORCH ?= torch==2.13.0
 
-# For `make demo`: QUICK=1 takes under a minute, ARGS goes to the example as it stands.
+# For `make demo` and `make bench`: QUICK=1 takes a minute or two. ARGS goes to the example as it
+# stands; BACKEND is the one to time, by default all of them.
 QUICK ?=
+BACKEND ?=
 ARGS ?=
 DEMO_OUTPUT ?= demo-output
 # For the suites; for example: make test-jax PYTEST_ARGS="-x -k lowpass"
@@ -33,7 +35,7 @@ results := .test-results
 .DELETE_ON_ERROR:
 # Every step uses all cores by itself, and two pips must not work in one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo test lint types format test-tensorflow test-jax test-torch test-summary clean
+.PHONY: help demo bench test lint types format test-tensorflow test-jax test-torch test-summary clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {printf "  make %-38s %s\n", $$1, $$2}' Makefile
@@ -41,6 +43,10 @@ help: ## List these commands
 demo: $(demo_ready) ## Install, and run the Fashion-MNIST example (QUICK=1: under a minute)
 	KERAS_BACKEND=tensorflow MPLBACKEND=Agg $(python) examples/spiking_fashion_mnist.py \
 		--brief --output "$(DEMO_OUTPUT)" $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
+bench: $(test_ready) ## Time the layers beside their limits (BACKEND=jax, QUICK=1)
+	MPLBACKEND=Agg $(python) -m benchmarks $(if $(BACKEND),--backend $(BACKEND)) \
+		$(if $(filter-out 0,$(QUICK)),--quick --output bench-output,--output benchmarks)
 
 test: lint types test-tensorflow test-jax test-torch ## Install, lint, check types, run the suite on every backend
 	@$(python) -m coverage combine --quiet --keep --data-file=$(results)/coverage \
@@ -69,7 +75,7 @@ test-summary:
 	@$(python) -c "$$summary" $(results)/tensorflow.xml $(results)/jax.xml $(results)/torch.xml
 
 clean: ## Remove everything that the commands above made, .venv included
-	rm -rf .venv $(results) demo-output build dist .coverage .hypothesis .mypy_cache \
+	rm -rf .venv $(results) demo-output bench-output build dist .coverage .hypothesis .mypy_cache \
 		.pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,6 +1,47 @@
 """Settings that hold for the whole process."""
 
+from typing import Any
+
 from keras_spiking._checks import positive_number
+
+_KERNELS = ("auto", "native", "portable")
+_kernels = "auto"
+
+
+def kernels() -> str:
+    """Returns which kernels run; see `set_kernels`."""
+    return _kernels
+
+
+def set_kernels(name: Any) -> None:
+    """Chooses the kernels that run over time: for debugging, as results do not depend on it.
+
+    Spikes are the same bit for bit, filters and gradients to within rounding; only the speed
+    differs. A function or model that is compiled already keeps the kernels it was compiled with.
+
+    Args:
+        name: `"auto"`, the default, for what is fastest on the device in use; `"native"` for
+            those written for the backend (a loop over time on TensorFlow and JAX) wherever they
+            run; `"portable"` for those in `keras.ops` alone, which define what is correct.
+
+    Raises:
+        ValueError: If it is none of these names.
+
+    Example:
+
+    >>> import keras_spiking
+    >>> keras_spiking.config.set_kernels("portable")
+    >>> keras_spiking.config.kernels()
+    'portable'
+    >>> keras_spiking.config.set_kernels("auto")
+    """
+    global _kernels
+    if name not in _KERNELS:
+        raise ValueError(
+            f"keras_spiking.config.set_kernels: `name` must be one of {', '.join(_KERNELS)}; "
+            f"received name={name!r}."
+        )
+    _kernels = name
 
 
 class Default:

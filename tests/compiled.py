@@ -46,7 +46,11 @@ def gradients(function, *arrays, mode="eager"):
 
         tensors = [torch.tensor(np.array(array), requires_grad=True) for array in arrays]
         function(*tensors).backward()
-        return [tensor.grad.numpy() for tensor in tensors]
+        zeros = [np.zeros_like(array) for array in arrays]
+        return [
+            zero if tensor.grad is None else tensor.grad.numpy()
+            for tensor, zero in zip(tensors, zeros, strict=True)
+        ]
     if BACKEND == "jax":
         import jax
 

@@ -25,6 +25,7 @@ def fresh_session():
     keras.utils.set_random_seed(0)
     yield
     keras_spiking.default.dt = 0.001
+    keras_spiking.config.set_kernels("auto")
     keras.config.set_dtype_policy("float32")
     keras.utils.clear_session(free_memory=False)
 

@@ -1,4 +1,4 @@
-"""`keras_spiking.default`: the time step of layers made without one."""
+"""`keras_spiking.default`, the time step of layers made without one, and the choice of kernels."""
 
 import numpy as np
 import pytest
@@ -96,3 +96,17 @@ def test_refuses_settings_that_do_not_exist():
 
 def test_shows_its_value():
     assert repr(keras_spiking.default) == "keras_spiking.default(dt=0.001)"
+
+
+def test_kernels_are_chosen_by_speed_unless_set():
+    assert keras_spiking.config.kernels() == "auto"
+    keras_spiking.config.set_kernels("portable")
+    assert keras_spiking.config.kernels() == "portable"
+
+
+@pytest.mark.parametrize("name", ["loop", "", None, 1])
+def test_refuses_kernels_that_do_not_exist(name):
+    message = rf"`name` must be one of auto, native, portable; received name={name!r}\."
+    with pytest.raises(ValueError, match=message):
+        keras_spiking.config.set_kernels(name)
+    assert keras_spiking.config.kernels() == "auto"

@@ -21,8 +21,11 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
 `straight_through(rates, spikes)` -> `outputs`
     `spikes` forwards; backwards, the gradient goes to `rates` unchanged.
 
-`seeded_uniform(shape, seed, dtype)` -> `values`
-    Random numbers in [0, 1): the same for the same seed, compiled or not.
+`uniform(shape, seed, dtype)` -> `values`
+    Random numbers in [0, 1). `seed` is an integer, for the same numbers at every call, compiled
+    or not, or a `keras.random.SeedGenerator`, for others at every call.
+
+Which kernel runs is decided by `native_is_chosen` alone.
 
 Neither this module nor `torch.py` imports Keras when it is loaded: PyTorch users need none.
 """
@@ -32,7 +35,19 @@ import importlib
 from types import ModuleType
 from typing import Any
 
+from keras_spiking import config
+
 _NATIVE = ("tensorflow", "jax", "torch")
+
+
+def native_is_chosen(faster: bool) -> bool:
+    """Whether a backend's own kernel runs, and not the portable one.
+
+    Args:
+        faster: Whether it is the faster one on the device in use.
+    """
+    setting = config.kernels()
+    return faster if setting == "auto" else setting == "native"
 
 
 @functools.cache
@@ -67,6 +82,6 @@ def straight_through(rates: Any, spikes: Any) -> Any:
     return _implementation().straight_through(rates, spikes)
 
 
-def seeded_uniform(shape: Any, seed: int, dtype: str) -> Any:
+def uniform(shape: Any, seed: Any, dtype: str) -> Any:
     """Draws random numbers in [0, 1); see the module's docstring."""
-    return _implementation().seeded_uniform(shape, seed, dtype)
+    return _implementation().uniform(shape, seed, dtype)

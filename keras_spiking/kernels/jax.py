@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from keras_spiking.kernels import portable
+from keras_spiking.kernels import native_is_chosen, portable
 
-seeded_uniform = portable.seeded_uniform
+uniform = portable.uniform
 
 
-def _loops_are_fast() -> bool:
-    """True on a CPU. An accelerator waits for every step of a loop, so it sums by doubling."""
-    return jax.default_backend() == "cpu"
+def _loops_are_chosen() -> bool:
+    """On a CPU. An accelerator waits for every step of a loop, so it sums by doubling."""
+    return native_is_chosen(faster=jax.default_backend() == "cpu")
 
 
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
-    if not _loops_are_fast():
+    if not _loops_are_chosen():
         return portable.integrate_and_fire(increments, voltage, time_axis)
     return _fire(increments, voltage, time_axis)
 
@@ -45,7 +45,7 @@ def _fire(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
 def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> tuple[Any, ...]:
-    run = _filter if _loops_are_fast() else portable.linear_filter
+    run = _filter if _loops_are_chosen() else portable.linear_filter
     return run(log_decay, coupling, gains, inputs, initial, time_axis)
 
 
@@ -57,7 +57,7 @@ def _forward(
 
 
 def _backward(time_axis: int, kept: Any, upstream: Any) -> Any:
-    run = _filter_gradients if _loops_are_fast() else portable.linear_filter_gradients
+    run = _filter_gradients if _loops_are_chosen() else portable.linear_filter_gradients
     log_decay, coupling, gains, inputs, initial, levels = kept
     return run(log_decay, coupling, gains, inputs, initial, levels, upstream, time_axis)
 

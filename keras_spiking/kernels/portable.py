@@ -113,6 +113,43 @@ def linear_filter(
     return tuple(levels)
 
 
+def filter_end(
+    log_decay: Any,
+    coupling: Any,
+    gains: tuple[Any, ...],
+    inputs: Any,
+    initial: tuple[Any, ...],
+    time_axis: int = 1,
+) -> tuple[Any, ...]:
+    """The last step alone of `linear_filter`, as sequences of one step: weighted sums.
+
+    An input n steps before the end weighs `gains[0] * a**n` in the first level; in the second
+    `gains[1] * a**n`, and through the first one `coupling * gains[0] * n * a**(n-1)`.
+    """
+
+    def weight(n: Any) -> Any:
+        return ops.exp(n * log_decay)
+
+    def coupled_weight(n: Any) -> Any:
+        return n * weight(ops.where(n > 0, n - 1.0, 0.0))
+
+    def summed(weights: Any) -> Any:
+        return ops.sum(inputs * ops.expand_dims(weights, 1 - time_axis), axis=time_axis)
+
+    steps = ops.shape(inputs)[time_axis]
+    since = ops.cast(ops.arange(steps - 1, -1, -1), inputs.dtype)
+    since = ops.reshape(since, (-1, *[1] * (len(log_decay.shape) - 1)))
+    steps = ops.cast(steps, inputs.dtype)
+    ends = [
+        weight(steps) * start + summed(gain * weight(since))
+        for gain, start in zip(gains, initial, strict=True)
+    ]
+    if len(gains) == 2:
+        from_start = coupled_weight(steps) * initial[0]
+        ends[1] += coupling * (from_start + summed(gains[0] * coupled_weight(since)))
+    return tuple(ops.expand_dims(end, time_axis) for end in ends)
+
+
 def linear_filter_gradients(
     log_decay: Any,
     coupling: Any,
@@ -232,7 +269,7 @@ def straight_through(rates: Any, spikes: Any) -> Any:
     return ops.stop_gradient(spikes) + (rates - ops.stop_gradient(rates))
 
 
-def seeded_uniform(shape: Any, seed: int, dtype: str) -> Any:
+def uniform(shape: Any, seed: Any, dtype: str) -> Any:
     return keras.random.uniform(shape, dtype=dtype, seed=seed)
 
 

@@ -1,40 +1,96 @@
-"""The kernels on PyTorch: whole-tensor operations, in blocks of time where they must follow.
+"""The kernels on PyTorch: whole-tensor operations on spans of time that fit a processor's cache.
 
-Nothing is compiled here, so each operation costs its launch and its memory: few of them, in place.
+Nothing is compiled here, so each operation costs its launch, and a pass through memory unless what
+it works on is still in the cache. Hence spans; and within a span, steps that must follow one
+another do so in several blocks at once, if a single step would be too small to be worth a launch.
 This module does not import Keras.
 """
 
 import itertools
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
 
+from keras_spiking.kernels import native_is_chosen
 
-def seeded_uniform(shape: Any, seed: int, dtype: str) -> Any:
-    from keras_spiking.kernels import portable
+_CACHED_ELEMENTS = 2**18  # a megabyte in float32, as large as many a second-level cache
+# Steps of a block: so few that rounding does not add up, enough to make its edge worth while.
+_MOST_STEPS, _FEWEST_STEPS = 32, 4
 
-    return portable.seeded_uniform(shape, seed, dtype)
+
+class _Span(NamedTuple):
+    """Steps from `start`: `blocks` times `size` of them."""
+
+    start: int
+    blocks: int
+    size: int
+
+    def of(self, sequence: Any, time_axis: int) -> Any:
+        return sequence.narrow(time_axis, self.start, self.blocks * self.size)
+
+    def steps(self, part: Any, time_axis: int) -> tuple[Any, ...]:
+        """The first steps of all blocks, the second ones, and so on, each `(..., blocks, ...)`."""
+        return part.unflatten(time_axis, (self.blocks, self.size)).unbind(time_axis + 1)
+
+
+def _spans(sequence: Any, time_axis: int) -> list[_Span]:
+    length = sequence.shape[time_axis]
+    cached_steps = length
+    if sequence.device.type == "cpu":  # A GPU gains by few launches instead.
+        cached_steps = _CACHED_ELEMENTS * length // max(sequence.numel(), 1)
+    longest = min(max(cached_steps, _FEWEST_STEPS), _MOST_STEPS)
+    size = -(-length // -(-length // longest)) if length else 1
+    whole_blocks, rest = divmod(length, size)
+    at_once = max(cached_steps // size, 1)
+    spans = [
+        _Span(block * size, min(at_once, whole_blocks - block), size)
+        for block in range(0, whole_blocks, at_once)
+    ]
+    return [*spans, _Span(whole_blocks * size, 1, rest)] if rest else spans
+
+
+def _portable() -> Any:
+    from keras_spiking.kernels import portable  # imports Keras
+
+    return portable
+
+
+def uniform(shape: Any, seed: Any, dtype: str) -> Any:
+    return _portable().uniform(shape, seed, dtype)
 
 
 @torch.no_grad()
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    if not native_is_chosen(faster=True):
+        return _portable().integrate_and_fire(increments, voltage, time_axis)
     double = increments.dtype == torch.float64
     digits, integer = (52, torch.int64) if double else (23, torch.int32)
     unit = 2.0**digits
-    rounded = (increments * unit).round_()
-    counts = (rounded / unit).floor_()
-    # Not a number only where the increment is not finite: that leaves the voltage as it was.
-    added = rounded.sub_(counts, alpha=unit).nan_to_num_(0.0).to(integer)
     start = ((voltage - voltage.floor()) * unit).round_().clamp_(max=unit - 1).to(integer)
-
-    # The sum may wrap around: its low digits, the voltage, are right all the same.
-    voltages = torch.cumsum(added, time_axis, dtype=integer).add_(start.unsqueeze(time_axis))
-    voltages = voltages.bitwise_and_(2**digits - 1)
-    # A step's fraction has carried into a spike if the voltage fell below what was added.
-    counts += voltages < added
-    return counts, voltages.select(time_axis, -1).to(counts.dtype) / unit
+    counts = torch.empty_like(increments, memory_format=torch.contiguous_format)
+    for span in _spans(increments, time_axis):
+        rounded = (span.of(increments, time_axis) * unit).round_()
+        whole = (rounded * (1.0 / unit)).floor_()
+        # Not a number only where the increment is not finite: that leaves the voltage as it was.
+        added = rounded.sub_(whole, alpha=unit).nan_to_num_(0.0).to(integer)
+        voltages = added.clone()
+        steps = span.steps(voltages, time_axis)
+        steps[0].select(time_axis, 0).add_(start)
+        # The sum may wrap around: its low digits, the voltage, are right all the same.
+        for before, now in itertools.pairwise(steps):
+            now.add_(before)
+        if span.blocks > 1:
+            edges = torch.cumsum(steps[-1], time_axis, dtype=integer).unsqueeze(time_axis + 1)
+            blocks = voltages.unflatten(time_axis, (span.blocks, span.size))
+            blocks.narrow(time_axis, 1, span.blocks - 1).add_(
+                edges.narrow(time_axis, 0, span.blocks - 1)
+            )
+        voltages.bitwise_and_(2**digits - 1)
+        # A step's fraction has carried into a spike if the voltage fell below what was added.
+        torch.add(whole, voltages < added, out=span.of(counts, time_axis))
+        start = voltages.select(time_axis, -1)
+    return counts, start.to(counts.dtype) / unit
 
 
 def linear_filter(
@@ -49,91 +105,154 @@ class _LinearFilter(torch.autograd.Function):
         ctx: Any, time_axis: int, log_decay: Any, coupling: Any, inputs: Any, *rest: Any
     ) -> tuple[Any, ...]:
         order = len(rest) // 2
-        gains, initial = rest[:order], rest[order:]
-        levels: list[Any] = []
-        for gain, start in zip(gains, initial, strict=True):
-            drive = inputs * gain.unsqueeze(time_axis)
-            if levels:
-                _add_shifted(drive, coupling, levels[-1], initial[len(levels) - 1], time_axis)
-            levels.append(_recur(log_decay, drive, start, time_axis))
+        run = _filter if native_is_chosen(faster=True) else _portable().linear_filter
+        levels = run(log_decay, coupling, rest[:order], inputs, rest[order:], time_axis)
         ctx.save_for_backward(log_decay, coupling, inputs, *rest, *levels)
         ctx.time_axis = time_axis
-        return tuple(levels)
+        return levels
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         log_decay, coupling, inputs, *rest = ctx.saved_tensors
-        axis, order = ctx.time_axis, len(rest) // 3
+        order = len(rest) // 3
         gains, initial, levels = rest[:order], rest[order : 2 * order], rest[2 * order :]
-        decay = torch.exp(log_decay)
-        for_log_decay, for_coupling = torch.zeros_like(decay), torch.zeros_like(decay)
-        for_inputs = None
-        for_gains: list[Any] = [None] * order
-        for_initial: list[Any] = [None] * order
-        later: Any = None
-        for index in reversed(range(order)):
-            drive, end = upstream[index].clone(), torch.zeros_like(initial[index])
-            if later is not None:
-                _add_shifted(drive, coupling, later, end, axis, reverse=True)
-            adjoint = _recur(log_decay, drive, end, axis, reverse=True)
-            for_gains[index] = _total(adjoint, inputs, axis)
-            for_log_decay += decay * _total_before(adjoint, levels[index], initial[index], axis)
-            for_initial[index] = decay * adjoint.select(axis, 0)
-            if later is not None:
-                for_coupling = _total_before(later, levels[index], initial[index], axis)
-                for_initial[index] += coupling * later.select(axis, 0)
-            gain = gains[index].unsqueeze(axis)
-            if for_inputs is None:
-                for_inputs = adjoint * gain
-            else:
-                for_inputs.addcmul_(adjoint, gain)
-            later = adjoint
+        run = _filter_gradients
+        if not native_is_chosen(faster=True):
+            run = _portable().linear_filter_gradients
+        for_log_decay, for_coupling, for_gains, for_inputs, for_initial = run(
+            log_decay, coupling, gains, inputs, initial, levels, upstream, ctx.time_axis
+        )
         return (None, for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial)
 
 
-def _recur(log_decay: Any, drive: Any, initial: Any, time_axis: int, reverse: bool = False) -> Any:
-    """`h_t = exp(log_decay) * h_{t-1} + drive_t`, in reverse `h_{t+1}`; may overwrite `drive`.
+def _filter(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
+) -> tuple[Any, ...]:
+    spans = _spans(inputs, time_axis)
+    recurrences = [_Recurrence(log_decay, start, spans, time_axis) for start in initial]
+    levels = [torch.empty_like(inputs, memory_format=torch.contiguous_format) for _ in gains]
+    for span in spans:
+        before, edge = None, None
+        for gain, recurrence, sequence in zip(gains, recurrences, levels, strict=True):
+            level = span.of(sequence, time_axis)
+            torch.mul(span.of(inputs, time_axis), gain.unsqueeze(time_axis), out=level)
+            if before is not None:
+                _add_shifted(level, coupling, before, edge, time_axis)
+            edge = recurrence.edge
+            recurrence.run(level, span)
+            before = level
+    return tuple(levels)
 
-    Blocks of about sqrt(T) steps, at most 32, are stepped through side by side, each from zero;
-    then the level at each block's edge is carried to the next, and added with its decay to the
-    steps within.
+
+def _filter_gradients(
+    log_decay: Any,
+    coupling: Any,
+    gains: Any,
+    inputs: Any,
+    initial: Any,
+    levels: Any,
+    upstream: Any,
+    time_axis: int,
+) -> tuple[Any, Any, list[Any], Any, list[Any]]:
+    """Gradients in all but the levels, with the adjoints of one span in memory at a time."""
+    spans = _spans(inputs, time_axis)
+    zeros = [torch.zeros_like(start) for start in initial]
+    recurrences = [_Recurrence(log_decay, zero, spans, time_axis, reverse=True) for zero in zeros]
+    for_inputs = torch.empty_like(inputs, memory_format=torch.contiguous_format)
+    for_log_decay, for_coupling = torch.zeros_like(initial[0]), torch.zeros_like(initial[0])
+    for_gains = [torch.zeros_like(start) for start in initial]
+    for span in reversed(spans):
+        now = span.of(inputs, time_axis)
+        drive = span.of(for_inputs, time_axis)
+        later, edge = None, None
+        for index in reversed(range(len(gains))):
+            adjoint = span.of(upstream[index], time_axis).clone(
+                memory_format=torch.contiguous_format
+            )
+            if later is not None:
+                _add_shifted(adjoint, coupling, later, edge, time_axis, reverse=True)
+            edge = recurrences[index].edge
+            recurrences[index].run(adjoint, span)
+            gain = gains[index].unsqueeze(time_axis)
+            if later is None:
+                torch.mul(adjoint, gain, out=drive)
+            else:
+                drive.addcmul_(adjoint, gain)
+            for_gains[index] += (adjoint * now).sum(time_axis)
+            start = initial[index]
+            if span.start:
+                start = levels[index].select(time_axis, span.start - 1)
+            level = span.of(levels[index], time_axis)
+            _add_total_before(for_log_decay, adjoint, level, start, time_axis)
+            if later is not None:
+                _add_total_before(for_coupling, later, level, start, time_axis)
+            later = adjoint
+
+    decay = torch.exp(log_decay)
+    for_initial = [decay * recurrence.edge for recurrence in recurrences]
+    if len(gains) == 2:
+        for_initial[0] += coupling * recurrences[1].edge
+    return (
+        decay * for_log_decay.sum(0, keepdim=True),
+        for_coupling.sum(0, keepdim=True),
+        [total.sum(0, keepdim=True) for total in for_gains],
+        for_inputs,
+        for_initial,
+    )
+
+
+class _Recurrence:
+    """`h_t = exp(log_decay) * h_{t-1} + drive_t`, in reverse `h_{t+1}`, span after span.
+
+    Within a block the recurrence starts from zero. The level at the block's edge is carried to the
+    next one, and added with its decay to the steps within.
     """
-    length = drive.shape[time_axis]
-    size = length if length <= 16 else min(math.isqrt(length - 1) + 1, 32)
-    blocks = -(-length // max(size, 1))
-    missing = blocks * size - length
-    if missing:
-        shape = list(drive.shape)
-        shape[time_axis] = missing
-        padding = drive.new_zeros(shape)
-        drive = torch.cat([padding, drive] if reverse else [drive, padding], time_axis)
-    level = drive.unflatten(time_axis, (blocks, size)) if length else drive
-    within = time_axis + 1
-    decay = torch.exp(log_decay).unsqueeze(time_axis)
 
-    order = range(size - 1, -1, -1) if reverse else range(size)
-    for before, now in itertools.pairwise(order):
-        level.select(within, now).addcmul_(level.select(within, before), decay)
+    def __init__(
+        self,
+        log_decay: Any,
+        initial: Any,
+        spans: list[_Span],
+        time_axis: int,
+        reverse: bool = False,
+    ):
+        self.edge = initial
+        self._lost = torch.zeros_like(initial)
+        self._log_decay = log_decay
+        self._decay = torch.exp(log_decay).unsqueeze(time_axis)
+        self._time_axis = time_axis
+        self._reverse = reverse
+        size = spans[0].size if spans else 0
+        steps = torch.arange(1, size + 1, dtype=log_decay.dtype, device=log_decay.device)
+        steps = steps.flip(0) if reverse else steps
+        steps = steps.view(-1, *[1] * (log_decay.dim() - time_axis))
+        self._decays = torch.exp(steps * log_decay.unsqueeze(time_axis).unsqueeze(time_axis))
 
-    if length:
-        leak = -torch.expm1(size * log_decay)
-        edges, lost = [initial], torch.zeros_like(initial)
-        block_order = range(blocks - 1, -1, -1) if reverse else range(blocks)
-        for block in block_order[:-1]:
-            end = level.select(within, order[-1]).select(time_axis, block)
+    def run(self, drive: Any, span: _Span) -> None:
+        """Turns the drive of a span into the levels, in place."""
+        axis, within = self._time_axis, self._time_axis + 1
+        steps = span.steps(drive, axis)
+        steps = steps[::-1] if self._reverse else steps
+        for before, now in itertools.pairwise(steps):
+            now.addcmul_(before, self._decay)
+
+        leak = -torch.expm1(span.size * self._log_decay)
+        ends = steps[-1].unbind(axis)
+        edges = []
+        for end in reversed(ends) if self._reverse else ends:
+            edges.append(self.edge)
             # Kahan's sum (doi:10.1145/363707.363723): slow filters have many blocks to go.
-            change = torch.addcmul(end, edges[-1], leak, value=-1).add_(lost)
-            edges.append(edges[-1] + change)
-            lost = change.sub_(edges[-1] - edges[-2])
-        if reverse:
+            change = torch.addcmul(end, self.edge, leak, value=-1).add_(self._lost)
+            self.edge = self.edge + change
+            self._lost = change.sub_(self.edge - edges[-1])
+        if self._reverse:
             edges.reverse()
-        steps = torch.arange(1, size + 1, dtype=drive.dtype, device=drive.device)
-        steps = (steps.flip(0) if reverse else steps).view(-1, *[1] * (drive.dim() - within))
-        decays = torch.exp(steps * log_decay.unsqueeze(time_axis).unsqueeze(within))
-        level.addcmul_(torch.stack(edges, time_axis).unsqueeze(within), decays)
-        level = level.flatten(time_axis, within)
-    return level.narrow(time_axis, missing if reverse else 0, length)
+        most = self._decays.shape[within]
+        first = most - span.size if self._reverse else 0
+        decays = self._decays.narrow(within, first, span.size)
+        level = drive.unflatten(axis, (span.blocks, span.size))
+        level.addcmul_(torch.stack(edges, axis).unsqueeze(within), decays)
 
 
 def _add_shifted(
@@ -141,8 +260,6 @@ def _add_shifted(
 ) -> None:
     """Adds to each step `factor` times the level one step before (in reverse, after) it."""
     length = drive.shape[time_axis]
-    if length == 0:
-        return
     to, source, end = (0, 1, length - 1) if reverse else (1, 0, 0)
     drive.narrow(time_axis, to, length - 1).addcmul_(
         levels.narrow(time_axis, source, length - 1), factor.unsqueeze(time_axis)
@@ -150,19 +267,12 @@ def _add_shifted(
     drive.select(time_axis, end).addcmul_(edge, factor)
 
 
-def _total(left: Any, right: Any, time_axis: int) -> Any:
-    """The products summed over batch and time: (1, ...)."""
-    return (left * right).sum(time_axis).sum(0, keepdim=True)
-
-
-def _total_before(adjoint: Any, levels: Any, initial: Any, time_axis: int) -> Any:
-    """The same with the levels one step before."""
+def _add_total_before(total: Any, adjoint: Any, levels: Any, start: Any, time_axis: int) -> None:
+    """Adds the products of the adjoint and the levels one step before, summed over time."""
     length = adjoint.shape[time_axis]
-    if length == 0:
-        return torch.zeros_like(initial[:1])
     later = adjoint.narrow(time_axis, 1, length - 1)
-    first = (adjoint.select(time_axis, 0) * initial).sum(0, keepdim=True)
-    return first + _total(later, levels.narrow(time_axis, 0, length - 1), time_axis)
+    total += (later * levels.narrow(time_axis, 0, length - 1)).sum(time_axis)
+    total.addcmul_(adjoint.select(time_axis, 0), start)
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -6,7 +6,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_spiking import kernels
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
 
@@ -150,7 +149,7 @@ class Alpha(FilterLayer):
 
     cell_class = AlphaCell
 
-    def filter(self, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+    def filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
         cell = self.cell
         tau, dt = cell.seconds()
         ratio = dt / tau
@@ -165,7 +164,7 @@ class Alpha(FilterLayer):
         level, output = per_sample(tau * x1 + x2), per_sample(x2)
         gains = per_unit(-ops.expm1(-ratio)), per_unit(cell.gain(ratio))
         coupling = per_unit(ratio * ops.exp(-ratio))
-        levels, outputs = kernels.linear_filter(
+        levels, outputs = kernel(
             per_unit(-ratio), coupling, gains, inputs, (level, output), self.time_axis
         )
         return [output, level], [outputs, levels]

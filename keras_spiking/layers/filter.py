@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_spiking import _checks
+from keras_spiking import _checks, kernels
 from keras_spiking.kernels import portable
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
@@ -166,12 +166,17 @@ class FilterLayer(KerasSpikingLayer):
             dtype=self.dtype_policy,
         )
 
-    def filter(self, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+    def filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
         """Filters a whole sequence.
+
+        Args:
+            kernel: What runs it: `kernels.linear_filter`, or `portable.filter_end`.
+            inputs: The sequence, in `state_dtype`.
+            states: The cell's states.
 
         Returns:
             A pair of the starting values, each `(batch, ...)`, and the sequences that go on from
-            them, each as the inputs: the output first.
+            them, each as the kernel makes them: the output first.
         """
         raise NotImplementedError
 
@@ -186,10 +191,13 @@ class FilterLayer(KerasSpikingLayer):
         if through and mask is None:
             return inputs, states
         drive = ops.cast(inputs, self.state_dtype)
+        kernel = kernels.linear_filter
         if mask is not None:
             steps = _UsedSteps(mask, self.time_axis, len(inputs.shape))
             drive = steps.gather(drive)
-        starts, sequences = self.filter(drive, states)
+        elif not self.return_sequences:
+            kernel = portable.filter_end
+        starts, sequences = self.filter(kernel, drive, states)
         if through:
             sequences = [drive, *sequences[1:]]
         if mask is not None:

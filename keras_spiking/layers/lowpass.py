@@ -5,7 +5,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_spiking import kernels
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
 
@@ -124,9 +123,9 @@ class Lowpass(FilterLayer):
 
     cell_class = LowpassCell
 
-    def filter(self, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+    def filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
         log_decay, gain = self.cell.coefficients()
-        levels = kernels.linear_filter(
+        levels = kernel(
             log_decay, ops.zeros_like(gain), (gain,), inputs, tuple(states), self.time_axis
         )
         return states, levels

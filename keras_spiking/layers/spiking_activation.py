@@ -85,12 +85,8 @@ class SpikingActivationCell(KerasSpikingCell):
         shape = (batch_size, *self.feature_shape)
         voltage = self.initial_voltage
         if isinstance(voltage, str):
-            if self.seed is None:
-                uniform = keras.random.uniform(
-                    shape, dtype=self.state_dtype, seed=self.seed_generator
-                )
-            else:
-                uniform = kernels.seeded_uniform(shape, self.seed, self.state_dtype)
+            seed = self.seed_generator if self.seed is None else self.seed
+            uniform = kernels.uniform(shape, seed, self.state_dtype)
             # Down to the grid of voltages, so that none is rounded up to 1.
             digits = 52 if self.state_dtype == "float64" else 23
             return [portable.floor(uniform * 2.0**digits) * 2.0**-digits]

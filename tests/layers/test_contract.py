@@ -55,7 +55,8 @@ def test_time_major_is_only_a_layout(make, rng):
 def test_last_output_is_the_last_of_the_sequence(make, rng):
     inputs = data(rng)
     expected = run(make(), inputs)[:, -1]
-    assert_same(run(make(return_sequences=False), inputs), expected, exact=True)
+    exact = make not in (MAKERS["lowpass"], MAKERS["alpha"])
+    assert_same(run(make(return_sequences=False), inputs), expected, exact)
 
 
 @every_layer

@@ -102,6 +102,43 @@ def test_equals_a_float64_loop_with_its_gradients(name, dt, mode, rng):
         close(got[0], finite_differences(loss, arrays, 0, 1e-4), 1e-3)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("time_major", [False, True])
+@every_filter
+def test_the_last_output_alone_equals_a_float64_loop_with_its_gradients(
+    name, time_major, mode, rng
+):
+    # One time constant is so short that its decay's reciprocal would be infinite.
+    inputs = rng.normal(size=(2, 5, 2)).astype("float32")
+    tau, level = np.array([1e-3, 0.3]), np.array([0.5, -0.2])
+    layer = make(name, 0.1, dt=0.1, return_sequences=False, return_state=True)
+    layer = make(
+        name, 0.1, dt=0.1, return_sequences=False, return_state=True, time_major=time_major
+    )
+    swapped = np.swapaxes(inputs, 0, 1) if time_major else inputs
+    layer.build(swapped.shape)
+    shape = tuple(layer.weights[0].shape)
+    level, tau = (each.reshape(shape).astype("float32") for each in (level, tau))
+    layer.set_weights([level, tau])
+    expected, final = ORACLES[name](inputs, 0.1, tau, level)
+    outputs, state = run(layer, swapped)
+    close(outputs, expected[:, -1], 2e-6)
+    close(state, final, 2e-6)
+
+    function, weights = trainable_function(layer), rng.normal(size=outputs.shape)
+    factors = ops.array(weights.astype("float32"))
+    for_inputs, *for_weights = gradients(
+        lambda *args: ops.sum(function(*args)[0] * factors), swapped, level, tau, mode=mode
+    )
+    got = [np.swapaxes(for_inputs, 0, 1) if time_major else for_inputs, *for_weights]
+
+    def loss(inputs, level, tau):
+        return np.sum(ORACLES[name](inputs, 0.1, tau, level)[0][:, -1] * weights)
+
+    for index in range(3):
+        close(got[index], finite_differences(loss, [inputs, level, tau], index, 1e-5), 1e-3)
+
+
 @every_filter
 def test_impulse_response_is_that_of_the_transfer_function(name):
     tau, dt, steps = 0.05, 0.001, 400
@@ -122,6 +159,7 @@ def test_impulse_response_is_that_of_the_transfer_function(name):
 def test_error_stays_small_over_10000_steps(name, tau, rng):
     inputs = rng.uniform(size=(1, 10_000, 2)).astype("float32")
     outputs = run(make(name, tau, dt=0.001), inputs)
+    last = run(make(name, tau, dt=0.001, return_sequences=False), inputs)
     decay = np.exp(-0.001 / tau)
     expected = inputs.astype("float64")
     if name == "lowpass":
@@ -131,6 +169,7 @@ def test_error_stays_small_over_10000_steps(name, tau, rng):
         gain, other = 1 - decay * (1 + ratio), decay * (decay + ratio - 1)
         expected = scipy.signal.lfilter([gain, other], [1, -2 * decay, decay**2], expected, axis=1)
     close(outputs, expected, 1e-5)
+    close(last, expected[:, -1], 1e-5)
 
 
 @every_filter

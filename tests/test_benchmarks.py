@@ -1,0 +1,129 @@
+"""`python -m benchmarks` measures what has a target, and reports it; no test asserts a time."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from benchmarks import __main__ as program
+from benchmarks import growth, layers, report, steps, targets, time_batched, training
+from tests.compiled import BACKEND
+
+
+@pytest.fixture(scope="module")
+def results(module_patch):
+    """Everything measured once on this backend, at sizes that take no time."""
+    if BACKEND == "jax":  # which compiles every operation of its own when it runs eagerly
+        module_patch.setitem(steps.WAYS, "jax", ("jit",))
+    module_patch.setattr(layers, "QUICK_SHAPES", ((2, 3, 4),))
+    module_patch.setattr(growth, "QUICK_LENGTHS", (3, 5))
+    module_patch.setattr(growth, "BATCH", 2)
+    module_patch.setattr(growth, "UNITS", 4)
+    peaks = {"limit": 10**9, "SpikingActivation": 2 * 10**9, "Lowpass": 10**9, "Alpha": 10**9}
+    module_patch.setattr(growth, "_peak_of_process", lambda backend, name, shape: peaks[name])
+    module_patch.setattr(training, "EPOCHS", {True: (2, 1), False: (2, 1)})
+    module_patch.setattr(time_batched, "SHAPE", (2, 3, 8, 8, 1))
+    for module in (layers, growth, time_batched):
+        module_patch.setattr(module, "alternate", once)
+    return json.loads(json.dumps(program.measure(BACKEND, True), default=dataclasses.asdict))
+
+
+@pytest.fixture(scope="module")
+def module_patch():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def once(functions, seconds, fewest=1, most=1):
+    from benchmarks.timing import alternate
+
+    return alternate(functions, 0.0, fewest=1, most=1)
+
+
+def test_every_way_of_the_backend_is_timed(results):
+    timed = {(each["way"], each["passes"], each["name"]) for each in results["layers"]}
+    names = ("limit", *layers.LAYERS)
+    assert timed == {
+        (way, passes, name)
+        for way in steps.WAYS[BACKEND]
+        for passes in (steps.FORWARD, steps.BOTH)
+        for name in names
+    }
+    assert all(each["ms"]["median"] > 0 for each in results["layers"])
+    looped = {each["name"] for each in results["layers"] if each["loop_ms"]}
+    assert looped == set(layers.LAYERS)
+
+
+def test_graphs_do_not_grow_with_time(results):
+    counts = {}
+    for row in results["growth"]["rows"]:
+        counts.setdefault(row["name"], set()).add(row["operations"])
+    assert set(counts) == {"limit", *layers.LAYERS}
+    assert all(len(operations) == 1 for operations in counts.values())
+
+
+def test_the_report_has_every_figure_beside_its_target(results, tmp_path):
+    size = 4 * 32 * 1000 * 256
+    assert results["growth"]["tensors"]["SpikingActivation"] == pytest.approx(10**9 / size)
+    page = report.page({BACKEND: results})
+    goals = list(targets.goals(BACKEND, results))
+    assert {goal.layer for goal in goals} == {*layers.LAYERS, "TimeBatched"}
+    for goal in goals:
+        assert goal.what in page
+    for name in (*layers.LAYERS, "TimeDistributed", training.TWIN, results["machine"]["versions"]):
+        assert name in page
+    report.plot({BACKEND: results}, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_targets_of_long_sequences_are_judged():
+    timing = {
+        "way": steps.WAYS[BACKEND][0],
+        "passes": steps.BOTH,
+        "shape": [32, 1000, 128],
+        "name": "Alpha",
+        "ms": {"median": 100.0},
+        "over_limit": {"median": 17.0},
+        "loop_ms": 1900.0,
+    }
+    results = {
+        "layers": [timing],
+        "training": {name: {"over_twin": {"median": 1.0}} for name in layers.LAYERS},
+        "growth": {
+            "tensors": dict.fromkeys(layers.LAYERS, 1.0),
+            "rows": [
+                {"name": name, "length": length, "ms": ms}
+                for name in layers.LAYERS
+                for length, ms in [(10, 1.0), (100, 21.0)]
+            ],
+        },
+        "time_batched": {"faster": {"median": 3.0}},
+    }
+    every = list(targets.goals(BACKEND, results))
+    growth_goals = [(goal.value, goal.reached) for goal in every if "per element" in goal.what]
+    assert growth_goals == [(pytest.approx(2.1), False)] * 3
+    goals = [goal for goal in every if "T = 1000:" in goal.what]
+    expected = {
+        # 12 times `limit` at most; 837 ms of the old library over 15 at least.
+        "tensorflow": [(17.0, 12, False), (8.37, 15, False)],
+        "jax": [(17.0, 18, True)],
+        "torch": [(19.0, 20, False)],
+    }[BACKEND]
+    assert [(goal.value, goal.target, goal.reached) for goal in goals] == expected
+
+
+def test_memory_is_that_of_a_process_which_trains(capsys):
+    growth.run_steps(BACKEND, "Lowpass", (2, 3, 4))
+    assert int(capsys.readouterr().out) > 2**20
+
+
+def test_refuses_a_backend_that_does_not_exist():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--backend", "theano"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "invalid choice: 'theano'" in done.stderr
