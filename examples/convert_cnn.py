@@ -42,10 +42,10 @@ COMPARE_BATCH_SIZE = 100
 
 DT = 0.01  # seconds
 # At these rates the strongest neurons fire up to three times in a step, the mean one in five.
-TARGET_RATE, NUM_STEPS = 300.0, 10
-FEW_TARGET_RATE, FEW_NUM_STEPS = 100.0, 5
+TARGET_RATE = 300.0
+NUM_STEPS, FEW_STEPS = 10, 2
 SPIKE_PENALTY = 1e-5  # loss for each spike of an inference
-TUNING_RATE = 3e-4
+TUNING_RATE = 5e-4
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -200,33 +200,19 @@ def run(
     as_it_stands = report("As it stands", plain, few)
 
     step(3, "calibrating the firing rates")
-    calibrated = keras_spiking.convert(
-        model,
-        num_steps=NUM_STEPS,
-        dt=DT,
-        rate_scale="calibrate",
-        example_data=examples,
-        target_rate=TARGET_RATE,
-        seed=seed,
-    )
+    rates = {"rate_scale": "calibrate", "example_data": examples, "target_rate": TARGET_RATE}
+    calibrated = keras_spiking.convert(model, num_steps=NUM_STEPS, dt=DT, seed=seed, **rates)
     curve = report(
         "Calibrated, over lengths and numbers of steps",
         calibrated,
         few,
         dts=(DT / 4, DT / 2, DT),
-        num_steps=(NUM_STEPS // 4, NUM_STEPS // 2, NUM_STEPS, 2 * NUM_STEPS),
+        num_steps=(FEW_STEPS, NUM_STEPS // 2, NUM_STEPS, 2 * NUM_STEPS),
     )
     (converted,) = report("Calibrated, all test images", calibrated).results
 
     step(4, "doing with a fifth of the spikes")
-    sparse = keras_spiking.convert(
-        model,
-        num_steps=FEW_NUM_STEPS,
-        dt=DT,
-        rate_scale="calibrate",
-        example_data=examples,
-        target_rate=FEW_TARGET_RATE,
-    )
+    sparse = keras_spiking.convert(model, num_steps=FEW_STEPS, dt=DT, **rates)
     (before,) = report("Fewer spikes, before training", sparse).results
     (before_few,) = report("Fewer spikes, before training, as in the figure", sparse, few).results
 
@@ -262,6 +248,7 @@ def draw(plain: Result, curve: Report, before: Result, tuned: Result, path: Path
     mpl.use("Agg")  # to a file, also where there is no screen
     import matplotlib.pyplot as plt
     from figures import BLACK, BLUE, DOTS_PER_INCH, GREEN, ORANGE, PURPLE
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
     figure.suptitle("A CNN for Fashion-MNIST, converted to spikes", fontsize=14)
@@ -291,6 +278,10 @@ def draw(plain: Result, curve: Report, before: Result, tuned: Result, path: Path
         ylabel=f"fraction of the first {curve.num_samples:,} test images",
         xscale="log",
     )
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.xaxis.set_major_formatter(StrMethodFormatter("{x:,.5g}"))
+    left.xaxis.set_minor_formatter(NullFormatter())
+    left.margins(x=0.08, y=0.1)
     left.legend(loc="lower right", fontsize=9)
 
     calibrated = next(

@@ -112,7 +112,10 @@ class Report:
         return "".join(parts)
 
     def plot(self) -> Any:
-        """Draws accuracy (without labels: agreement) against spikes, and the layers' errors.
+        """Draws accuracy against spikes, and the errors of the layers.
+
+        Without labels, agreement with the original stands for accuracy; where no output
+        decides, the error of the outputs.
 
         Returns:
             The `matplotlib.figure.Figure`.

@@ -173,6 +173,18 @@ def test_a_report_draws_accuracy_or_agreement(rng, tmp_path):
         assert right.get_title() == "Where the two part"
         matplotlib.pyplot.close(figure)
 
+    # Outputs that decide nothing, of a model in which nothing fires.
+    regression = sequential((4,), layers.Dense(3, activation="relu"), layers.Dense(1))
+    regression.layers[0].set_weights([np.zeros((4, 3)), -np.ones(3)])
+    spiking = keras_spiking.convert(regression, num_steps=2)
+    report = keras_spiking.compare(regression, spiking, data)
+    assert report.results[0].agreement is None
+    assert report.results[0].spikes == 0
+    assert report.results[0].layers[0].silent == 1
+    figure = report.plot()
+    assert figure.axes[0].get_ylabel() == "relative error of the outputs"
+    matplotlib.pyplot.close(figure)
+
 
 DATA = np.ones((3, 4), "float32")
 BAD = [
