@@ -34,8 +34,6 @@ FULL_EPOCHS, FULL_TUNING_EPOCHS = 6, 2
 SMALL_EPOCHS, SMALL_TUNING_EPOCHS = 15, 4
 QUICK_EPOCHS, QUICK_TUNING_EPOCHS = 3, 1
 QUICK_SIZES = (2_000, 200)
-# Images that the curve is drawn for, of all test images that the final figures are for.
-NUM_FOR_CURVE = 1_000
 NUM_FOR_CALIBRATION = 500
 BATCH_SIZE = 64
 COMPARE_BATCH_SIZE = 100
@@ -175,17 +173,14 @@ def run(
 
     images, labels = pictures(data.test_images), data.test_labels.astype("int64")
     examples = pictures(data.train_images[:NUM_FOR_CALIBRATION])
-    few = slice(0, NUM_FOR_CURVE)
     reports: dict[str, Report] = {}
 
     def step(number: int, title: str) -> None:
         print(f"\n[{number}/5] {title}", flush=True)
 
-    def report(
-        title: str, spiking: keras.Model, part: slice = slice(None), **grid: object
-    ) -> Report:
+    def report(title: str, spiking: keras.Model, **grid: object) -> Report:
         reports[title] = keras_spiking.compare(
-            model, spiking, images[part], labels[part], batch_size=COMPARE_BATCH_SIZE, **grid
+            model, spiking, images, labels, batch_size=COMPARE_BATCH_SIZE, **grid
         )
         print(f"\n{title}\n{reports[title]}", flush=True)
         return reports[title]
@@ -197,7 +192,7 @@ def run(
 
     step(2, "converting it as it stands")
     plain = keras_spiking.convert(model, num_steps=NUM_STEPS, dt=DT, seed=seed)
-    as_it_stands = report("As it stands", plain, few)
+    (as_it_stands,) = report("As it stands", plain).results
 
     step(3, "calibrating the firing rates")
     rates = {"rate_scale": "calibrate", "example_data": examples, "target_rate": TARGET_RATE}
@@ -205,32 +200,27 @@ def run(
     curve = report(
         "Calibrated, over lengths and numbers of steps",
         calibrated,
-        few,
         dts=(DT / 4, DT / 2, DT),
-        num_steps=(FEW_STEPS, NUM_STEPS // 2, NUM_STEPS, 2 * NUM_STEPS),
+        num_steps=(FEW_STEPS, NUM_STEPS // 2, NUM_STEPS),
     )
-    (converted,) = report("Calibrated, all test images", calibrated).results
+    converted = curve.results[-1]
 
     step(4, "doing with a fifth of the spikes")
     sparse = keras_spiking.convert(model, num_steps=FEW_STEPS, dt=DT, **rates)
     (before,) = report("Fewer spikes, before training", sparse).results
-    (before_few,) = report("Fewer spikes, before training, as in the figure", sparse, few).results
 
     step(5, "training the spiking model")
     penalize_spikes(sparse)
     train(sparse, data, tuning_epochs, TUNING_RATE, seed + 1)
-    tuned_report = report("Fewer spikes, after training", sparse)
-    (tuned,) = tuned_report.results
-    (tuned_few,) = report("Fewer spikes, after training, as in the figure", sparse, few).results
+    (tuned,) = report("Fewer spikes, after training", sparse).results
 
     text = "\n\n\n".join(f"{title}\n{each}" for title, each in reports.items())
     (output / "reports.txt").write_text(text + "\n", encoding="utf-8")
-    original = tuned_report.original_accuracy
-    plain_few = as_it_stands.results[0]
-    draw(plain_few, curve, before_few, tuned_few, output / "conversion.png")
+    draw(as_it_stands, curve, before, tuned, output / "conversion.png")
     lines = [f"{'model':<40} {'accuracy':>8}  {'spikes':>8}  rate * dt"]
-    lines.append(f"{'not spiking':<40} {original:>8.4f}")
+    lines.append(f"{'not spiking':<40} {curve.original_accuracy:>8.4f}")
     for name, result in (
+        ("as it stands", as_it_stands),
         ("calibrated", converted),
         ("fewer spikes, before training", before),
         ("fewer spikes, after training", tuned),
@@ -275,20 +265,16 @@ def draw(plain: Result, curve: Report, before: Result, tuned: Result, path: Path
     left.set(
         title="Accuracy (small numbers: steps)",
         xlabel="spikes per inference",
-        ylabel=f"fraction of the first {curve.num_samples:,} test images",
+        ylabel="fraction of test images",
         xscale="log",
     )
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    left.xaxis.set_major_formatter(StrMethodFormatter("{x:,.5g}"))
+    left.xaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
     left.xaxis.set_minor_formatter(NullFormatter())
     left.margins(x=0.08, y=0.1)
     left.legend(loc="lower right", fontsize=9)
 
-    calibrated = next(
-        result
-        for result in curve.results
-        if (result.dt, result.num_steps) == (dts[-1], plain.num_steps)
-    )
+    calibrated = curve.results[-1]  # with the length and number of steps of `plain`
     names = [layer.name.removesuffix("_spikes") for layer in plain.layers]
     for result, label, colour, marker in (
         (plain, "as it stands", PURPLE, "D"),

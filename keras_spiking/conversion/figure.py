@@ -51,7 +51,7 @@ def draw(report: Any) -> Any:
     if all(result.spikes > 0 for result in report.results):
         left.set_xscale("log")
         left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        left.xaxis.set_major_formatter(StrMethodFormatter("{x:,.5g}"))
+        left.xaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
         left.xaxis.set_minor_formatter(NullFormatter())
     right.set(
         title="Where the two part",

@@ -55,7 +55,7 @@ BLOCKS = {
 }
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     blocks=st.lists(st.sampled_from(sorted(BLOCKS)), min_size=1, max_size=4),
     residual=st.booleans(),
