@@ -26,16 +26,21 @@ export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
 empty :=
 escaped_venv := $(subst $(empty) $(empty),\ ,$(VENV))
 python := "$(VENV)/bin/python"
+# PyTorch users need no Keras: their modules and example run where there is none.
+torch_venv := $(escaped_venv)-torch
+torch_python := "$(VENV)-torch/bin/python"
 pip_install := $(python) -m pip install --disable-pip-version-check
 demo_ready := $(escaped_venv)/.ready-for-demo
 test_ready := $(escaped_venv)/.ready-for-test
+torch_ready := $(torch_venv)/.ready
 results := .test-results
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Every step uses all cores by itself, and two pips must not work in one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo bench test lint types format test-tensorflow test-jax test-torch test-summary clean
+.PHONY: help demo demo-torch bench test lint types format test-tensorflow test-jax test-torch \
+	test-pytorch test-summary clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {printf "  make %-38s %s\n", $$1, $$2}' Makefile
@@ -44,13 +49,18 @@ demo: $(demo_ready) ## Install, and run the Fashion-MNIST example (QUICK=1: unde
 	KERAS_BACKEND=tensorflow MPLBACKEND=Agg $(python) examples/spiking_fashion_mnist.py \
 		--brief --output "$(DEMO_OUTPUT)" $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
+demo-torch: $(torch_ready) ## The same for PyTorch, without Keras (QUICK=1: under a minute)
+	$(torch_python) examples/spiking_fashion_mnist_torch.py \
+		--brief --output "$(DEMO_OUTPUT)/torch" $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
 bench: $(test_ready) ## Time the layers beside their limits (BACKEND=jax, QUICK=1)
 	MPLBACKEND=Agg $(python) -m benchmarks $(if $(BACKEND),--backend $(BACKEND)) \
 		$(if $(filter-out 0,$(QUICK)),--quick --output bench-output,--output benchmarks)
 
-test: lint types test-tensorflow test-jax test-torch ## Install, lint, check types, run the suite on every backend
+test: lint types test-tensorflow test-jax test-torch test-pytorch ## Install, lint, check types, run the suite on every backend
 	@$(python) -m coverage combine --quiet --keep --data-file=$(results)/coverage \
-		$(results)/tensorflow.coverage $(results)/jax.coverage $(results)/torch.coverage
+		$(results)/tensorflow.coverage $(results)/jax.coverage $(results)/torch.coverage \
+		$(results)/pytorch.coverage
 	$(python) -m coverage report --data-file=$(results)/coverage
 	@$(MAKE) --no-print-directory test-summary
 
@@ -69,22 +79,30 @@ format: $(test_ready) ## Fix style and format where that is safe
 test-tensorflow test-jax test-torch: test-%: $(test_ready) ## Run the suite on one backend
 	@mkdir -p $(results)
 	KERAS_BACKEND=$* COVERAGE_FILE=$(results)/$*.coverage $(python) -m pytest \
+		--ignore=tests/pytorch \
 		--cov --cov-report= --cov-fail-under=0 --junitxml=$(results)/$*.xml $(PYTEST_ARGS)
 
+test-pytorch: $(torch_ready) ## Test the PyTorch modules where there is no Keras
+	@mkdir -p $(results)
+	COVERAGE_FILE=$(results)/pytorch.coverage $(torch_python) -m pytest \
+		--confcutdir=tests/pytorch tests/pytorch \
+		--cov --cov-report= --cov-fail-under=0 --junitxml=$(results)/pytorch.xml $(PYTEST_ARGS)
+
 test-summary:
-	@$(python) -c "$$summary" $(results)/tensorflow.xml $(results)/jax.xml $(results)/torch.xml
+	@$(python) -c "$$summary" $(results)/tensorflow.xml $(results)/jax.xml $(results)/torch.xml \
+		$(results)/pytorch.xml
 
 clean: ## Remove everything that the commands above made, .venv included
-	rm -rf .venv $(results) demo-output bench-output build dist .coverage .hypothesis .mypy_cache \
-		.pytest_cache .ruff_cache
+	rm -rf .venv .venv-torch $(results) demo-output bench-output build dist .coverage .hypothesis \
+		.mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Both use one environment: the demo needs a small part of it, and installs no more than that part.
-$(escaped_venv)/pyvenv.cfg:
+$(escaped_venv)/pyvenv.cfg $(torch_venv)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and \
 		f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}: try make PYTHON=python3.11")'
-	$(PYTHON) -m venv "$(VENV)"
-	@echo '*' > "$(VENV)/.gitignore"
+	$(PYTHON) -m venv "$$(dirname "$@")"
+	@echo '*' > "$$(dirname "$@")/.gitignore"
 
 $(demo_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
 	$(pip_install) --editable ".[viz]" "$(TENSORFLOW)"
@@ -93,6 +111,13 @@ $(demo_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
 $(test_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
 	$(pip_install) --editable ".[dev]" "$(TENSORFLOW)" "$(JAX)" "$(TORCH)"
 	@touch "$(VENV)/.ready-for-test"
+
+# Without its dependencies, for Keras is one of them.
+$(torch_ready): $(torch_venv)/pyvenv.cfg pyproject.toml Makefile
+	$(torch_python) -m pip install --disable-pip-version-check "$(TORCH)" numpy \
+		matplotlib tqdm "pytest>=8.2" "pytest-cov>=7" pytest-xdist scipy
+	$(torch_python) -m pip install --disable-pip-version-check --no-deps --editable .
+	@touch "$(VENV)-torch/.ready"
 
 define summary
 import sys

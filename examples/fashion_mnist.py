@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 import zlib
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,9 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 def download() -> FashionMnist | None:
     """Lets Keras download the data; ``None`` where that does not work."""
+    if find_spec("keras") is None:
+        print("Fashion-MNIST is not on this machine, nor is Keras, which would download it.")
+        return None
     if not server_answers():
         print("Fashion-MNIST is not on this machine and cannot be downloaded.")
         return None

@@ -13,7 +13,7 @@ from fashion_mnist import CLASS_NAMES
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
-from results_table import PUBLISHED, Result
+from results_table import KERAS_SPIKING, Library, Result
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the line style
 # does the rest.
@@ -99,7 +99,7 @@ def draw_probabilities(
     figure, axes = _grid(
         examples,
         list(probabilities),
-        "Class probabilities after each step, from the filtered spikes (Lowpass, Alpha) or their "
+        "Class probabilities after each step, from the filtered spikes or, without a filter, their "
         "mean so far",
     )
     for column, sequences in enumerate(probabilities.values(), start=1):
@@ -118,17 +118,18 @@ def draw_probabilities(
     _save(figure, path)
 
 
-def draw_dt(results: Sequence[Result], path: Path) -> None:
+def draw_dt(results: Sequence[Result], path: Path, library: Library = KERAS_SPIKING) -> None:
     """Accuracy and firing rate of the model that was tested with several `dt`.
 
     Args:
         results: of every model; those called ``"spiking"`` are drawn, and the first,
             which does not spike, is what they are held against.
         path: the file to write.
+        library: whose figures to draw beside them.
     """
     spiking = [result for result in results if result.name == "spiking"]
     dts = [result.dt for result in spiking]
-    published = [PUBLISHED.get(("spiking", dt)) for dt in dts]
+    published = [library.published.get(("spiking", dt)) for dt in dts]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
     figure.suptitle("The same weights, spiking in steps of another length", fontsize=14)
 
@@ -136,13 +137,13 @@ def draw_dt(results: Sequence[Result], path: Path) -> None:
     accuracies = [result.accuracy for result in spiking]
     published_accuracies = [reference.accuracy if reference else None for reference in published]
     left.plot(dts, accuracies, "o-", color=BLUE, label="spiking")
-    left.plot(dts, published_accuracies, **_published_style())
+    left.plot(dts, published_accuracies, **_published_style(library))
     left.set(title="Accuracy", ylabel="fraction of test images", ylim=(0, 1))
 
     rates = [result.rates.mean for result in spiking if result.rates]
     published_rates = [reference.rate if reference else None for reference in published]
     right.plot(dts, rates, "o-", color=BLUE, label="spiking")
-    right.plot(dts, published_rates, **_published_style())
+    right.plot(dts, published_rates, **_published_style(library))
     right.set(title="Mean firing rate", ylabel="spikes per second (Hz)")
     right.set_ylim(0, 1.5 * max(rates + [rate for rate in published_rates if rate]))
     for axis in (left, right):
@@ -152,14 +153,14 @@ def draw_dt(results: Sequence[Result], path: Path) -> None:
     _save(figure, path)
 
 
-def _published_style() -> dict[str, Any]:
+def _published_style(library: Library) -> dict[str, Any]:
     return {
         "marker": "D",
         "markersize": 9,
         "markerfacecolor": "none",
         "linestyle": "none",
         "color": ORANGE,
-        "label": "KerasSpiking, published (full data)",
+        "label": f"{library.name}, published (full data)",
     }
 
 

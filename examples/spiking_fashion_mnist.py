@@ -18,81 +18,22 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import command_line
 import fashion_mnist
 import results_table
 
 BACKENDS = ("tensorflow", "jax", "torch")
-FULL_EPOCHS = 10
-BRIEF_EPOCHS = 4
-SMALL_EPOCHS = 20
-QUICK_EPOCHS = 3
-QUICK_SIZES = (2_000, 500)
+PACKAGES = {"keras_spiking": "keras-spiking", "matplotlib": "keras-spiking[viz]"}
 EXAMPLE_IMAGES = 3
-
-
-def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
-    """An argument type: a whole number in a range, both ends included."""
-
-    def convert(text: str) -> int:
-        if not (text.isdecimal() and minimum <= int(text) <= maximum):
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number from {minimum} to {maximum}, received {text!r}"
-            )
-        return int(text)
-
-    return convert
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="directory with the four .gz files of Fashion-MNIST (default: Keras's "
-        "cache, Debian's package, a download, or else the shipped subset)",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=whole_number(1, 10_000),
-        metavar="N",
-        help=f"how often each model sees the training images (default: {FULL_EPOCHS} "
-        f"with the full data, else {SMALL_EPOCHS}; {QUICK_EPOCHS} with --quick)",
-    )
+    parser = command_line.make_parser(__doc__)
     parser.add_argument(
         "--backend",
         choices=BACKENDS,
         help="of Keras (default: KERAS_BACKEND if set, else tensorflow)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        default=Path("demo-output"),
-        help="where to write the table and the figures (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="a look at everything in under a minute, with "
-        f"{QUICK_SIZES[0]:,} training and {QUICK_SIZES[1]:,} test images",
-    )
-    parser.add_argument(
-        "--brief",
-        action="store_true",
-        help=f"with the full data, {BRIEF_EPOCHS} epochs instead of {FULL_EPOCHS}, which takes "
-        "under five minutes on two cores",
-    )
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0, 2**32 - 1),
-        default=0,
-        metavar="N",
-        help="of the weights, the order of the images and the initial voltages "
-        "(default: %(default)s)",
     )
     return parser
 
@@ -112,37 +53,6 @@ def choose_backend(parser: argparse.ArgumentParser, backend: str | None) -> str:
     # TensorFlow warns of every new model that is tested, and this tests many on purpose.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     return chosen
-
-
-def check_packages(parser: argparse.ArgumentParser) -> None:
-    """Ends with what to install where something is missing."""
-    for module, requirement in (
-        ("keras_spiking", "keras-spiking"),
-        ("matplotlib", "keras-spiking[viz]"),
-    ):
-        if find_spec(module) is None:
-            parser.error(f"{module} is not installed: pip install {requirement}")
-
-
-def make_directory(parser: argparse.ArgumentParser, output: Path) -> None:
-    """Makes the directory of the results, before the training that they come from."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"argument --output: cannot write to {output}: {error.strerror}")
-
-
-def choose_epochs(arguments: argparse.Namespace, is_full: bool) -> tuple[int, str]:
-    """The epochs that were asked for, or as many as suit the data; and why so many."""
-    if arguments.epochs is not None:
-        return arguments.epochs, "asked for"
-    if arguments.quick:
-        return QUICK_EPOCHS, "for a quick look"
-    if is_full and arguments.brief:
-        return BRIEF_EPOCHS, "to be brief"
-    if is_full:
-        return FULL_EPOCHS, "as published"
-    return SMALL_EPOCHS, "for so few images, about two minutes on two cores"
 
 
 def run(
@@ -192,9 +102,9 @@ def main(argv: list[str] | None = None) -> None:
     start = time.perf_counter()
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    check_packages(parser)
+    command_line.check_packages(parser, PACKAGES)
     backend = choose_backend(parser, arguments.backend)
-    make_directory(parser, arguments.output)
+    command_line.make_directory(parser, arguments.output)
     try:
         data = fashion_mnist.load(arguments.data)
     except fashion_mnist.DataError as error:
@@ -202,8 +112,8 @@ def main(argv: list[str] | None = None) -> None:
 
     is_full = data.is_full and not arguments.quick
     if arguments.quick:
-        data = data.first(*QUICK_SIZES)
-    epochs, reason = choose_epochs(arguments, is_full)
+        data = data.first(*command_line.QUICK_SIZES)
+    epochs, reason = command_line.choose_epochs(arguments, is_full)
     description = (
         f"data: {data.describe()}\n"
         f"epochs: {epochs} ({reason})   seed: {arguments.seed}   backend: {backend}"
@@ -211,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     print(description, flush=True)
 
     results = run(data, epochs, arguments.seed, arguments.output)
-    comparable = is_full and epochs == FULL_EPOCHS
+    comparable = is_full and epochs == command_line.FULL_EPOCHS
     lines = results_table.format_table(results, description, comparable)
     table = "\n".join(lines)
     (arguments.output / "results.txt").write_text(table + "\n", encoding="utf-8")

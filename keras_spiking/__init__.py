@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from keras_spiking import callbacks as callbacks
     from keras_spiking import constraints as constraints
     from keras_spiking import conversion as conversion
+    from keras_spiking import energy as energy
     from keras_spiking import layers as layers
     from keras_spiking import regularizers as regularizers
     from keras_spiking.config import default as default
     from keras_spiking.conversion import compare as compare
     from keras_spiking.conversion import convert as convert
+    from keras_spiking.energy import ModelEnergy as ModelEnergy
     from keras_spiking.layers import Alpha as Alpha
     from keras_spiking.layers import AlphaCell as AlphaCell
     from keras_spiking.layers import LastStep as LastStep
@@ -35,11 +37,13 @@ __all__, __getattr__, __dir__ = lazy_names(
             "config",
             "constraints",
             "conversion",
+            "energy",
             "layers",
             "regularizers",
         ],
         "keras_spiking.config": ["default"],
         "keras_spiking.conversion": ["compare", "convert"],
+        "keras_spiking.energy": ["ModelEnergy"],
         "keras_spiking.layers": [
             "Alpha",
             "AlphaCell",

@@ -19,8 +19,9 @@ MODULES = [
     *(
         info.name
         for info in pkgutil.walk_packages(keras_spiking.__path__, "keras_spiking.")
-        # A module named after a framework imports it.
+        # A module named after a framework imports it, and `pytorch` imports torch.
         if info.name.rpartition(".")[2] not in FRAMEWORKS - {BACKEND}
+        and (BACKEND == "torch" or not info.name.startswith("keras_spiking.pytorch"))
     ),
 ]
 
@@ -30,7 +31,10 @@ PUBLIC_MODULES = [
     keras_spiking.constraints,
     keras_spiking.callbacks,
     keras_spiking.conversion,
+    keras_spiking.energy,
 ]
+if BACKEND == "torch":
+    PUBLIC_MODULES.append(importlib.import_module("keras_spiking.pytorch"))
 
 
 def public_names(module):

@@ -3,6 +3,8 @@
 Nothing is compiled here, so each operation costs its launch, and a pass through memory unless what
 it works on is still in the cache. Hence spans; and within a span, steps that must follow one
 another do so in several blocks at once, if a single step would be too small to be worth a launch.
+`torch.compile` and `torch.export` see each kernel as one operation, registered at the end of this
+file: traced step by step, it would be another program for every length of time.
 This module does not import Keras.
 """
 
@@ -60,8 +62,14 @@ def uniform(shape: Any, seed: Any, dtype: str) -> Any:
     return _portable().uniform(shape, seed, dtype)
 
 
-@torch.no_grad()
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    if torch.compiler.is_compiling():
+        return _compiled_integrate_and_fire(increments.detach(), voltage.detach(), time_axis)
+    return _integrate_and_fire(increments, voltage, time_axis)
+
+
+@torch.no_grad()
+def _integrate_and_fire(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
     if not native_is_chosen(faster=True):
         return _portable().integrate_and_fire(increments, voltage, time_axis)
     double = increments.dtype == torch.float64
@@ -96,6 +104,9 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
 def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> tuple[Any, ...]:
+    if torch.compiler.is_compiling():
+        each = (log_decay, coupling, list(gains), inputs, list(initial))
+        return tuple(_compiled_filter(*each, time_axis))
     return _LinearFilter.apply(time_axis, log_decay, coupling, inputs, *gains, *initial)
 
 
@@ -105,8 +116,7 @@ class _LinearFilter(torch.autograd.Function):
         ctx: Any, time_axis: int, log_decay: Any, coupling: Any, inputs: Any, *rest: Any
     ) -> tuple[Any, ...]:
         order = len(rest) // 2
-        run = _filter if native_is_chosen(faster=True) else _portable().linear_filter
-        levels = run(log_decay, coupling, rest[:order], inputs, rest[order:], time_axis)
+        levels = _filter(log_decay, coupling, rest[:order], inputs, rest[order:], time_axis)
         ctx.save_for_backward(log_decay, coupling, inputs, *rest, *levels)
         ctx.time_axis = time_axis
         return levels
@@ -117,10 +127,7 @@ class _LinearFilter(torch.autograd.Function):
         log_decay, coupling, inputs, *rest = ctx.saved_tensors
         order = len(rest) // 3
         gains, initial, levels = rest[:order], rest[order : 2 * order], rest[2 * order :]
-        run = _filter_gradients
-        if not native_is_chosen(faster=True):
-            run = _portable().linear_filter_gradients
-        for_log_decay, for_coupling, for_gains, for_inputs, for_initial = run(
+        for_log_decay, for_coupling, for_gains, for_inputs, for_initial = _filter_gradients(
             log_decay, coupling, gains, inputs, initial, levels, upstream, ctx.time_axis
         )
         return (None, for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial)
@@ -129,6 +136,9 @@ class _LinearFilter(torch.autograd.Function):
 def _filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
 ) -> tuple[Any, ...]:
+    if not native_is_chosen(faster=True):
+        each = (log_decay, coupling, gains, inputs, initial)
+        return _portable().linear_filter(*each, time_axis)
     spans = _spans(inputs, time_axis)
     recurrences = [_Recurrence(log_decay, start, spans, time_axis) for start in initial]
     levels = [torch.empty_like(inputs, memory_format=torch.contiguous_format) for _ in gains]
@@ -156,6 +166,9 @@ def _filter_gradients(
     time_axis: int,
 ) -> tuple[Any, Any, list[Any], Any, list[Any]]:
     """Gradients in all but the levels, with the adjoints of one span in memory at a time."""
+    if not native_is_chosen(faster=True):
+        each = (log_decay, coupling, gains, inputs, initial, levels, upstream)
+        return _portable().linear_filter_gradients(*each, time_axis)
     spans = _spans(inputs, time_axis)
     zeros = [torch.zeros_like(start) for start in initial]
     recurrences = [_Recurrence(log_decay, zero, spans, time_axis, reverse=True) for zero in zeros]
@@ -286,4 +299,96 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:
+    if torch.compiler.is_compiling():  # or exporting, which would lose the function's gradient
+        return spikes + (rates - rates.detach()).nan_to_num(0.0)
     return _StraightThrough.apply(rates, spikes)
+
+
+@torch.library.custom_op("keras_spiking::integrate_and_fire", mutates_args=())
+def _compiled_integrate_and_fire(
+    increments: torch.Tensor, voltage: torch.Tensor, time_axis: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return _integrate_and_fire(increments, voltage, time_axis)
+
+
+@_compiled_integrate_and_fire.register_fake
+def _(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
+    shape = list(increments.shape)
+    del shape[time_axis]
+    return increments.new_empty(increments.shape), increments.new_empty(shape)
+
+
+@torch.library.custom_op("keras_spiking::linear_filter", mutates_args=())
+def _compiled_filter(
+    log_decay: torch.Tensor,
+    coupling: torch.Tensor,
+    gains: list[torch.Tensor],
+    inputs: torch.Tensor,
+    initial: list[torch.Tensor],
+    time_axis: int,
+) -> list[torch.Tensor]:
+    return list(_filter(log_decay, coupling, gains, inputs, initial, time_axis))
+
+
+@_compiled_filter.register_fake
+def _(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
+) -> list[Any]:
+    return [inputs.new_empty(inputs.shape) for _ in gains]
+
+
+@torch.library.custom_op("keras_spiking::linear_filter_gradients", mutates_args=())
+def _compiled_filter_gradients(
+    log_decay: torch.Tensor,
+    coupling: torch.Tensor,
+    gains: list[torch.Tensor],
+    inputs: torch.Tensor,
+    initial: list[torch.Tensor],
+    levels: list[torch.Tensor],
+    upstream: list[torch.Tensor],
+    time_axis: int,
+) -> list[torch.Tensor]:
+    each = (log_decay, coupling, gains, inputs, initial, levels, upstream)
+    for_log_decay, for_coupling, for_gains, for_inputs, for_initial = _filter_gradients(
+        *each, time_axis
+    )
+    return [for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial]
+
+
+@_compiled_filter_gradients.register_fake
+def _(
+    log_decay: Any,
+    coupling: Any,
+    gains: Any,
+    inputs: Any,
+    initial: Any,
+    levels: Any,
+    upstream: Any,
+    time_axis: int,
+) -> list[Any]:
+    each = (log_decay, coupling, inputs, *gains, *initial)
+    return [tensor.new_empty(tensor.shape) for tensor in each]
+
+
+def _save_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: list[Any]) -> None:
+    log_decay, coupling, gains, sequence, initial, ctx.time_axis = inputs
+    ctx.order = len(gains)
+    ctx.save_for_backward(log_decay, coupling, sequence, *gains, *initial, *output)
+
+
+def _backward(ctx: Any, upstream: list[Any]) -> tuple[Any, ...]:
+    log_decay, coupling, inputs, *rest = ctx.saved_tensors
+    order = ctx.order
+    gains, initial, levels = rest[:order], rest[order : 2 * order], rest[2 * order :]
+    upstream = [
+        torch.zeros_like(level) if each is None else each
+        for each, level in zip(upstream, levels, strict=True)
+    ]
+    saved = (log_decay, coupling, gains, inputs, initial, levels)
+    for_log_decay, for_coupling, for_inputs, *others = _compiled_filter_gradients(
+        *saved, upstream, ctx.time_axis
+    )
+    return for_log_decay, for_coupling, others[:order], for_inputs, others[order:], None
+
+
+_compiled_filter.register_autograd(_backward, setup_context=_save_for_gradients)

@@ -89,3 +89,14 @@ def test_percentile_in_parts_is_that_of_numpy(sizes, seed):
         top.add(part)
     expected = np.percentile(values.astype("float64"), 99.9)
     assert top.percentile() == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_energy_counts_spikes_whatever_their_height(rng):
+    model = sequential((4,), layers.Dense(9, activation="relu"), layers.Dense(2, name="out"))
+    data = rng.normal(size=(20, 4)).astype("float32")
+    spiking = keras_spiking.convert(model, num_steps=10, dt=0.01, rate_scale=40.0, seed=0)
+    (result,) = keras_spiking.compare(model, spiking, data).results
+    energy = keras_spiking.ModelEnergy(spiking, data)
+    rate = energy.layer_rates[spiking.get_layer("out_over_time")]
+    assert rate == pytest.approx(result.mean_rate, rel=1e-4)
+    assert result.mean_rate > 1

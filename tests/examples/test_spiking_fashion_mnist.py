@@ -14,7 +14,8 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
-import fashion_mnist  # noqa: E402  (the line above finds it)
+import command_line  # noqa: E402  (the line above finds it)
+import fashion_mnist  # noqa: E402
 import results_table  # noqa: E402
 import spiking_fashion_mnist  # noqa: E402
 
@@ -172,6 +173,11 @@ class TestLoad:
 
 
 class TestDownload:
+    def test_needs_keras_and_says_so(self, monkeypatch, capsys):
+        monkeypatch.setattr(fashion_mnist, "find_spec", lambda name: None)
+        assert fashion_mnist.download() is None
+        assert "nor is Keras, which would download it" in capsys.readouterr().out
+
     def test_fails_quietly(self, monkeypatch, capsys):
         keras = pytest.importorskip("keras")
 
@@ -252,7 +258,8 @@ class TestCommandLine:
         def find_spec(name):
             return None if name == missing else importlib.util.find_spec("os")
 
-        monkeypatch.setattr(spiking_fashion_mnist, "find_spec", find_spec)
+        for module in (command_line, spiking_fashion_mnist):
+            monkeypatch.setattr(module, "find_spec", find_spec)
         assert words in arguments_fail("--backend", "jax")
 
     def test_backend_is_the_argument_else_the_environment_else_tensorflow(self, monkeypatch):
@@ -280,7 +287,7 @@ class TestCommandLine:
     )
     def test_epochs_suit_the_data(self, arguments, is_full, epochs):
         parsed = spiking_fashion_mnist.make_parser().parse_args(arguments)
-        assert spiking_fashion_mnist.choose_epochs(parsed, is_full)[0] == epochs
+        assert command_line.choose_epochs(parsed, is_full)[0] == epochs
 
     def test_helps_from_any_directory(self, tmp_path):
         helped = run_script("spiking_fashion_mnist.py", "--help", cwd=tmp_path)
@@ -325,7 +332,7 @@ def test_example_runs_from_data_to_table_and_figures(write_data, monkeypatch, tm
     assert f"64 training and 32 test images, from {data}" in table
     assert results_table.NOT_FULL_DATA in table
     rows = table[: table.index("data:")].splitlines()
-    for name, dt in results_table.RUN_AGAIN:
+    for name, dt in results_table.KERAS_SPIKING.run_again:
         title = name if dt is None else f"{name}, dt {dt:g} s "
         (row,) = [row for row in rows if row.startswith(title)]
         accuracy, least, mean, greatest, step_ms = row[len(title) :].split()[:5]

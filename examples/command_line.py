@@ -1,0 +1,104 @@
+"""The command line that the Fashion-MNIST examples share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+FULL_EPOCHS = 10
+BRIEF_EPOCHS = 4
+SMALL_EPOCHS = 20
+QUICK_EPOCHS = 3
+QUICK_SIZES = (2_000, 500)
+
+
+def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
+    """An argument type: a whole number in a range, both ends included."""
+
+    def convert(text: str) -> int:
+        if not (text.isdecimal() and minimum <= int(text) <= maximum):
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {minimum} to {maximum}, received {text!r}"
+            )
+        return int(text)
+
+    return convert
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that all examples have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="directory with the four .gz files of Fashion-MNIST (default: Keras's "
+        "cache, Debian's package, a download, or else the shipped subset)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=whole_number(1, 10_000),
+        metavar="N",
+        help=f"how often each model sees the training images (default: {FULL_EPOCHS} "
+        f"with the full data, else {SMALL_EPOCHS}; {QUICK_EPOCHS} with --quick)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path("demo-output"),
+        help="where to write the table and the figures (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a look at everything in under a minute, with "
+        f"{QUICK_SIZES[0]:,} training and {QUICK_SIZES[1]:,} test images",
+    )
+    parser.add_argument(
+        "--brief",
+        action="store_true",
+        help=f"with the full data, {BRIEF_EPOCHS} epochs instead of {FULL_EPOCHS}, which takes "
+        "under five minutes on two cores",
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help="of the weights, the order of the images and the initial voltages "
+        "(default: %(default)s)",
+    )
+    return parser
+
+
+def check_packages(parser: argparse.ArgumentParser, requirements: Mapping[str, str]) -> None:
+    """Ends with what to install where a module is missing."""
+    for module, requirement in requirements.items():
+        if find_spec(module) is None:
+            parser.error(f"{module} is not installed: pip install {requirement}")
+
+
+def make_directory(parser: argparse.ArgumentParser, output: Path) -> None:
+    """Makes the directory of the results, before the training that they come from."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --output: cannot write to {output}: {error.strerror}")
+
+
+def choose_epochs(arguments: argparse.Namespace, is_full: bool) -> tuple[int, str]:
+    """The epochs that were asked for, or as many as suit the data; and why so many."""
+    if arguments.epochs is not None:
+        return arguments.epochs, "asked for"
+    if arguments.quick:
+        return QUICK_EPOCHS, "for a quick look"
+    if is_full and arguments.brief:
+        return BRIEF_EPOCHS, "to be brief"
+    if is_full:
+        return FULL_EPOCHS, "as published"
+    return SMALL_EPOCHS, "for so few images, about two minutes on two cores"

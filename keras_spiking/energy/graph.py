@@ -1,0 +1,253 @@
+"""The graph of a model: where each layer is used, those in nested models included."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import keras
+
+from keras_spiking.layers import SpikingActivation, TimeBatched
+
+# These apply what they wrap to each time step.
+OVER_STEPS = (keras.layers.TimeDistributed, TimeBatched)
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class LayerUse:
+    """One use of a layer in a model: what a rule of `register_layer` counts from.
+
+    Args:
+        layer: The layer.
+        name: Its name, after those of the models that it is nested in.
+        input_shapes: Shapes of the tensors that the layer gets, batch axis included.
+        output_shapes: Shapes of the tensors that it gives.
+
+    Example:
+
+    >>> import keras
+    >>> layer = keras.layers.Dense(3)
+    >>> use = keras_spiking.energy.LayerUse(layer, "dense", [(None, 4)], [(None, 3)])
+    >>> use.output_shape
+    (None, 3)
+    """
+
+    layer: keras.layers.Layer
+    name: str
+    input_shapes: list[Shape]
+    output_shapes: list[Shape]
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of the first input."""
+        return self.input_shapes[0]
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of the first output."""
+        return self.output_shapes[0]
+
+
+class Visitor(Protocol):
+    """What `walk` carries through a graph: a value for each tensor."""
+
+    def apply(self, name: str, node: Any, values: list[Any]) -> list[Any]:
+        """The values of a node's outputs, from those of its inputs."""
+
+    def fold(self, value: Any) -> Any:
+        """Time into the batch."""
+
+    def unfold(self, value: Any, like: Any) -> Any:
+        """Out of it again, where `like` is what had been folded."""
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether a layer is a model whose graph Keras knows."""
+    return isinstance(layer, keras.Function) or (
+        isinstance(layer, keras.Sequential) and hasattr(layer, "outputs")
+    )
+
+
+def walk(model: Any, values: list[Any], visitor: Visitor, prefix: str = "") -> list[Any]:
+    """Visits every use of a layer after those it depends on, nested models included.
+
+    Args:
+        model: Model whose graph Keras knows.
+        values: A value for each of `model.inputs`.
+        visitor: What turns values of inputs into values of outputs.
+        prefix: Names of the models that this one is nested in.
+
+    Returns:
+        The value of each of `model.outputs`.
+    """
+    value_of = {id(tensor): value for tensor, value in zip(model.inputs, values, strict=True)}
+    if not prefix:
+        for tensor in model.inputs:
+            layer, *_ = tensor._keras_history
+            if layer in model.layers:
+                visitor.apply(layer.name, node_of(tensor), [value_of[id(tensor)]])
+    for node in _sorted_nodes(model):
+        inputs = [value_of[id(tensor)] for tensor in node.input_tensors]
+        layer = node.operation
+        name = prefix + layer.name
+        inner = layer.layer if isinstance(layer, OVER_STEPS) else layer
+        if not is_graph(inner):
+            outputs = visitor.apply(name, node, inputs)
+        else:
+            arguments = keras.tree.map_structure(
+                lambda item, value_of=value_of: (
+                    _Reference(value_of[id(item)]) if keras.backend.is_keras_tensor(item) else item
+                ),
+                _inputs_argument(node),
+            )
+            inputs = [item.value for item in in_order(inner, arguments)]
+            if inner is layer:
+                outputs = walk(inner, inputs, visitor, f"{name}/")
+            else:
+                folded = [visitor.fold(value) for value in inputs]
+                outputs = walk(inner, folded, visitor, f"{name}/")
+                outputs = [visitor.unfold(value, inputs[0]) for value in outputs]
+        value_of.update(zip(map(id, node.outputs), outputs, strict=True))
+    return [value_of[id(tensor)] for tensor in model.outputs]
+
+
+def node_of(tensor: Any) -> Any:
+    """The use of a layer that a symbolic tensor comes from."""
+    # Keras has no public way to ask.
+    layer, node_index, _ = tensor._keras_history
+    return layer._inbound_nodes[node_index]
+
+
+def in_order(model: Any, inputs: Any) -> list[Any]:
+    """A structure of inputs as a list, in the order of `model.inputs`."""
+    if by_name(model, inputs):
+        return [inputs[tensor.name] for tensor in model.inputs]
+    return keras.tree.flatten(inputs)
+
+
+def by_name(model: Any, inputs: Any) -> bool:
+    """Whether inputs are named after those of a model that was not made with names."""
+    takes_names = isinstance(model, keras.Function) and isinstance(model.input, dict)
+    return isinstance(inputs, dict) and not takes_names
+
+
+class _Reference:
+    """A value in a structure, as a leaf of it whatever it is."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+def _inputs_argument(node: Any) -> Any:
+    arguments = node.arguments
+    return arguments.args[0] if arguments.args else next(iter(arguments.kwargs.values()))
+
+
+def _sorted_nodes(model: Any) -> list[Any]:
+    """The nodes that a model's outputs need, each after those that it needs itself."""
+    done = {id(tensor) for tensor in model.inputs}
+    order: list[Any] = []
+    # Not recursive: deep models are deeper than Python's stack.
+    stack: list[tuple[Any, Iterator[Any]]] = []
+    for output in model.outputs:
+        if id(output) not in done:
+            stack.append((node := node_of(output), iter(node.input_tensors)))
+        while stack:
+            node, remaining = stack[-1]
+            for tensor in remaining:
+                if id(tensor) not in done:
+                    stack.append((needed := node_of(tensor), iter(needed.input_tensors)))
+                    break
+            else:
+                stack.pop()
+                if not done.issuperset(map(id, node.outputs)):
+                    done.update(map(id, node.outputs))
+                    order.append(node)
+    return order
+
+
+class Spikes(NamedTuple):
+    """What the spikes of a tensor are: the length of a step in seconds, and their scale.
+
+    Each has the height `1 / (dt * rate_scale)`.
+    """
+
+    dt: float
+    rate_scale: float
+
+
+class Collector:
+    """Walks a graph to list its uses of layers, and the spikes that each gets.
+
+    The value of a tensor of spikes is what they are, and None for others.
+    """
+
+    def __init__(self) -> None:
+        self.uses: list[LayerUse] = []
+        self.spikes: list[Spikes | None] = []
+
+    def apply(self, name: str, node: Any, values: list[Spikes | None]) -> list[Spikes | None]:
+        use = as_use(name, node)
+        spikes = values[0] if len(set(values)) == 1 else None
+        self.uses.append(use)
+        self.spikes.append(spikes)
+        passed_on: list[Spikes | None] = [None] * len(node.outputs)
+        if isinstance(use.layer, SpikingActivation):
+            dt = float(keras.ops.convert_to_numpy(use.layer.dt))
+            passed_on[0] = Spikes(dt, use.layer.rate_scale)
+        elif _rearranges(use.layer):
+            passed_on[0] = spikes
+        return passed_on
+
+    def fold(self, value: Spikes | None) -> Spikes | None:
+        return value
+
+    def unfold(self, value: Spikes | None, like: Spikes | None) -> Spikes | None:
+        return value
+
+
+def uses_of(model: Any) -> list[LayerUse]:
+    """Every use of a layer in a model, nested models included."""
+    collector = Collector()
+    walk(model, [None] * len(model.inputs), collector)
+    return collector.uses
+
+
+def as_use(name: str, node: Any) -> LayerUse:
+    """A Keras node, with what rules need of it."""
+    # An input has no inputs of its own.
+    inputs = node.input_tensors or node.outputs
+    return LayerUse(
+        node.operation,
+        name,
+        [tuple(tensor.shape) for tensor in inputs],
+        [tuple(tensor.shape) for tensor in node.outputs],
+    )
+
+
+# Spikes stay spikes in these (the random ones do nothing but in training).
+REARRANGING = (
+    keras.layers.ActivityRegularization,
+    keras.layers.AlphaDropout,
+    keras.layers.Concatenate,
+    keras.layers.Cropping1D,
+    keras.layers.Cropping2D,
+    keras.layers.Cropping3D,
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.Identity,
+    keras.layers.InputLayer,
+    keras.layers.Permute,
+    keras.layers.RepeatVector,
+    keras.layers.Reshape,
+    keras.layers.ZeroPadding1D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.ZeroPadding3D,
+)
+
+
+def _rearranges(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer.layer if isinstance(layer, OVER_STEPS) else layer, REARRANGING)

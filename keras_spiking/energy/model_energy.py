@@ -1,0 +1,293 @@
+"""The energy that a model would take."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_spiking import _checks
+from keras_spiking.config import default
+from keras_spiking.energy import devices, layer_stats, plot, report
+from keras_spiking.energy.graph import OVER_STEPS, Collector, LayerUse, is_graph, uses_of, walk
+from keras_spiking.energy.rates import measure_rates
+
+COLUMNS = ("name", "output_shape", "params", "connections", "neurons", "energy cpu")
+
+
+class ModelEnergy:
+    r"""Estimates the energy that a model takes per inference on a device.
+
+    For each layer, in joules:
+
+    .. math::
+
+        E_\text{synops} &= e_\text{synop} \, c \, r \, \Delta t \, n \\
+        E_\text{neurons} &= e_\text{neuron} \, u \, n
+
+    with :math:`c` connections, the rate :math:`r` in hertz of what comes in, :math:`u` neurons,
+    the step :math:`\Delta t` in seconds, :math:`n` time steps per inference, and :math:`e`, the
+    joules that the device needs for one operation. A device that does not spike computes each
+    connection and each neuron once per inference: :math:`r = 1 / \Delta t`, :math:`n = 1`.
+
+    *Connections* are the weights through which elements of the input reach units of the output,
+    the padding of convolutions included. *Neurons* are the units that an activation or a filter
+    updates at a step. A None axis after that of the batch is time, and does not count; nor does
+    the axis that `TimeDistributed`, `TimeBatched` and the layers of `keras_spiking` run over.
+    Pooling, merges, normalization and what only moves elements count nothing: they are part of
+    the connections around them. `register_layer` says how a layer of yours counts.
+
+    The *rate* is the mean of `abs(input)` over `example_data`. Where the input comes from a
+    `SpikingActivation`, directly or through layers that only rearrange elements (`Flatten`,
+    `Reshape`, `Permute`, `Concatenate`, zero padding, cropping, dropout ...), it is the number of
+    its spikes, of which a step may have several, per unit and second, so that with the same `dt`
+    here and there a model costs what its spikes do. With another `dt` here, the rates in hertz stay
+    as they are, for these layers as for all.
+
+    A layer used :math:`k` times has the connections, neurons and rates of all its uses added up. As
+    both factors of :math:`c \, r` grow, devices that spike charge its synapses :math:`k` times too
+    much; KerasSpiking did the same, and these are its figures.
+
+    Args:
+        model: A Functional model, or a Sequential one that is built; others may be nested in it.
+        example_data: Arrays of samples, as the model takes them, to measure rates; without it,
+            devices that spike have no estimate. It is run in batches, and leaves states and
+            random seeds as they were.
+
+    Attributes:
+        layer_stats: By layer, a dictionary with `"connections"`, `"neurons"` and `"spiking"`
+            (whether it runs on a spiking device as it is). Nested models are there as their layers.
+        layer_rates: By layer, the rate of what comes in, in hertz; empty without `example_data`.
+        uses: By layer, where it is used: a list of `keras_spiking.energy.LayerUse`.
+        spike_dts: By layer, for each use, the time step in seconds of the spikes that come in, None
+            if what comes in is not spikes.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If Keras does not know the model's graph, a shape that counts is not
+            defined, or `example_data` does not fit.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu", name="hidden")])
+    >>> energy = keras_spiking.ModelEnergy(model, np.ones((1, 4)))
+    >>> energy.layer_stats[model.layers[0]]
+    {'connections': 12, 'neurons': 3, 'spiking': False}
+    >>> round(1e9 * energy.total_energy("cpu"), 3)  # 8.6 nJ for each of them
+    129.0
+    >>> round(1e12 * energy.total_energy("loihi", timesteps_per_inference=10), 3)
+    2433.252
+    """
+
+    register_device = staticmethod(devices.register_device)
+    register_layer = staticmethod(layer_stats.register_layer)
+    compute_layer_stats = staticmethod(layer_stats.compute_layer_stats)
+
+    def __init__(self, model: keras.Model, example_data: Any = None):
+        _check_model(model)
+        self.model = model
+        collector = Collector()
+        walk(model, [None] * len(model.inputs), collector)
+        self.uses: dict[Any, list[LayerUse]] = {}
+        self.layer_stats: dict[Any, layer_stats.Stats] = {}
+        self.layer_rates: dict[Any, float] = {}
+        self.spike_dts: dict[Any, list[float | None]] = {}
+        for use, spikes in zip(collector.uses, collector.spikes, strict=True):
+            self.uses.setdefault(use.layer, []).append(use)
+            self.spike_dts.setdefault(use.layer, []).append(None if spikes is None else spikes.dt)
+        for layer, uses in self.uses.items():
+            self.layer_stats[layer] = layer_stats.total(map(layer_stats.stats_of, uses))
+        if example_data is not None:
+            rates = measure_rates(model, collector.spikes, example_data)
+            for use, rate in zip(collector.uses, rates, strict=True):
+                self.layer_rates[use.layer] = self.layer_rates.get(use.layer, 0.0) + float(rate)
+
+    def layer_energy(
+        self,
+        layer: keras.layers.Layer,
+        device: str,
+        timesteps_per_inference: int = 1,
+        dt: float | None = None,
+    ) -> tuple[float, float]:
+        """The energy of a layer, or of a nested model, per inference.
+
+        Args:
+            layer: A layer of the model.
+            device: Name of a device.
+            timesteps_per_inference: How many steps an inference takes on a device that spikes.
+            dt: Length of a step in seconds. Default: `keras_spiking.default.dt`.
+
+        Returns:
+            Joules for its synaptic operations, and joules for its neurons.
+
+        Raises:
+            ValueError: If the layer is not in the model, the device is unknown, or it spikes
+                and there was no `example_data`; or if a number is not positive.
+            TypeError: If a number is none.
+        """
+        chosen = self._device(device)
+        steps, dt = _checked_time(timesteps_per_inference, dt)
+        synops = neurons = 0.0
+        for each in self._layers_of(layer):
+            stats = self.layer_stats[each]
+            events = self.layer_rates[each] * dt * steps if chosen.spiking else 1
+            updates = steps if chosen.spiking else 1
+            synops += chosen.energy_per_synop * stats["connections"] * events
+            neurons += chosen.energy_per_neuron * stats["neurons"] * updates
+        return synops, neurons
+
+    def total_energy(
+        self, device: str, timesteps_per_inference: int = 1, dt: float | None = None
+    ) -> float:
+        """Joules that the whole model takes per inference; arguments as in `layer_energy`."""
+        return sum(self.layer_energy(self.model, device, timesteps_per_inference, dt))
+
+    def table(
+        self,
+        columns: Sequence[str] = COLUMNS,
+        timesteps_per_inference: int = 1,
+        dt: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """A row for each layer, those of nested models included, as `pandas.DataFrame` takes them.
+
+        Args:
+            columns: Names of columns: `"name"`, `"output_shape"`, `"params"`, `"connections"`,
+                `"neurons"`, `"rate"` (hertz), `"rate_from"` (`"spikes"` where they were counted,
+                `"abs(input)"` elsewhere), and, with any device D and in joules per inference,
+                `"energy D"`, `"synop_energy D"` and `"neuron_energy D"`.
+            timesteps_per_inference: As in `layer_energy`.
+            dt: As in `layer_energy`.
+
+        Returns:
+            Dictionaries from columns to values.
+
+        Raises:
+            ValueError: If a column is unknown or needs `example_data`; or as `layer_energy`.
+            TypeError: As `layer_energy`.
+        """
+        return report.rows(self, columns, timesteps_per_inference, dt)
+
+    def summary_string(
+        self,
+        columns: Sequence[str] = COLUMNS,
+        timesteps_per_inference: int = 1,
+        dt: float | None = None,
+        line_length: int = 98,
+        print_warnings: bool = True,
+    ) -> str:
+        """The table as text, with totals, how rates were measured, and what to be warned of.
+
+        Args:
+            columns: As in `table`.
+            timesteps_per_inference: As in `layer_energy`.
+            dt: As in `layer_energy`.
+            line_length: Characters in a line. Long names are cut to fit; numbers are not.
+            print_warnings: Whether warnings follow.
+
+        Returns:
+            The text.
+
+        Raises:
+            ValueError, TypeError: As `table`.
+        """
+        _checks.size("ModelEnergy", "line_length", line_length)
+        _checks.boolean("ModelEnergy", "print_warnings", print_warnings)
+        return report.text(self, columns, timesteps_per_inference, dt, line_length, print_warnings)
+
+    def summary(
+        self,
+        columns: Sequence[str] = COLUMNS,
+        timesteps_per_inference: int = 1,
+        dt: float | None = None,
+        line_length: int = 98,
+        print_warnings: bool = True,
+    ) -> None:
+        """Prints `summary_string`, of the same arguments."""
+        print(
+            self.summary_string(columns, timesteps_per_inference, dt, line_length, print_warnings)
+        )
+
+    def plot(
+        self,
+        devices: str | Sequence[str],
+        timesteps_per_inference: int = 1,
+        dt: float | None = None,
+    ) -> Any:
+        """Draws the energy of each layer, its synapses and neurons stacked: a panel per device.
+
+        Layers without connections or neurons are left out.
+
+        Args:
+            devices: Names of devices, or one.
+            timesteps_per_inference: As in `layer_energy`.
+            dt: As in `layer_energy`.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+            ValueError, TypeError: As `layer_energy`.
+        """
+        names = [devices] if isinstance(devices, str) else list(devices)
+        return plot.draw(self, names, timesteps_per_inference, dt)
+
+    def _repr_html_(self) -> str:
+        return report.html(self, COLUMNS, 1, None)
+
+    def _device(self, name: str) -> devices.Device:
+        device = devices.get_device("ModelEnergy", name)
+        if device.spiking and not self.layer_rates:
+            raise ValueError(
+                f"ModelEnergy: device {name!r} spikes, so its energy depends on rates; received "
+                "example_data=None. Make a ModelEnergy(model, example_data)."
+            )
+        return device
+
+    def _layers_of(self, layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+        if layer in self.layer_stats:
+            return [layer]
+        inner = layer.layer if isinstance(layer, OVER_STEPS) else layer
+        within = (use.layer for use in uses_of(inner)) if is_graph(inner) else ()
+        found = [each for each in dict.fromkeys(within) if each in self.layer_stats]
+        if not found:
+            names = ", ".join(uses[0].name for uses in self.uses.values())
+            raise ValueError(
+                f"ModelEnergy: `layer` must be a layer of the model, one of {names}; "
+                f"received {layer!r}."
+            )
+        return found
+
+
+def _check_model(model: Any) -> None:
+    owner = "ModelEnergy"
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"{owner}: `model` must be a Functional or Sequential Keras model; "
+            f"received {model!r} of type {type(model).__name__}."
+        )
+    if is_graph(model):
+        return
+    if isinstance(model, keras.Sequential):
+        problem = (
+            f"a Sequential model that is not built, {model.name!r}. Begin it with keras.Input, or "
+            "call its `build(input_shape)`."
+        )
+    else:
+        problem = (
+            f"{model.name!r} of class {type(model).__name__}, of which Keras does not know which "
+            "layer feeds which. Build it as keras.Model(inputs, outputs) from its layers."
+        )
+    raise ValueError(
+        f"{owner}: `model` must be a Functional model or a built Sequential one; received {problem}"
+    )
+
+
+def _checked_time(timesteps_per_inference: Any, dt: Any) -> tuple[float, float]:
+    owner = "ModelEnergy"
+    steps = _checks.positive_number(
+        owner, "timesteps_per_inference", timesteps_per_inference, "a number of steps"
+    )
+    if dt is None:
+        return steps, default.dt
+    return steps, _checks.positive_number(owner, "dt", dt, "a number of seconds")

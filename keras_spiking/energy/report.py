@@ -1,0 +1,235 @@
+"""Energies as rows, as text and as HTML."""
+
+import html as html_module
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_spiking.config import default
+from keras_spiking.energy import devices
+from keras_spiking.energy.graph import OVER_STEPS
+from keras_spiking.energy.layer_stats import rule_for
+from keras_spiking.layers import KerasSpikingLayer
+
+if TYPE_CHECKING:
+    from keras_spiking.energy.model_energy import ModelEnergy
+
+TEXTS = ("name", "output_shape", "rate_from")
+COUNTS = ("params", "connections", "neurons")
+RATES = ("rate", "rate_from")
+ENERGIES = ("energy", "synop_energy", "neuron_energy")
+
+ESTIMATES = (
+    "These are estimates: numbers of operations times the energy of one, as published. What else "
+    "a device spends, on memory, input or output, is not in them."
+)
+NARROWEST = 8  # characters of a name that is cut
+
+
+def rows(
+    energy: "ModelEnergy", columns: Sequence[str], steps: int, dt: float | None
+) -> list[dict[str, Any]]:
+    """A dictionary from columns to values for each layer."""
+    _check_columns(energy, columns)
+    return [
+        {column: _value(energy, layer, column, steps, dt) for column in columns}
+        for layer in energy.layer_stats
+    ]
+
+
+def _check_columns(energy: "ModelEnergy", columns: Sequence[str]) -> None:
+    known = [*TEXTS[:2], *COUNTS, *RATES]
+    if not columns:
+        raise ValueError(
+            "ModelEnergy: `columns` must name one or more columns; received none. "
+            f"They are {', '.join(known)}, and others as in 'energy cpu'."
+        )
+    for column in columns:
+        kind, _, device = column.partition(" ")
+        if column not in known and (kind not in ENERGIES or device not in devices.DEVICES):
+            raise ValueError(
+                f"ModelEnergy: `columns` must be among {', '.join(known)}, and, with a device D, "
+                f"{', '.join(f'{each} D' for each in ENERGIES)}, where D is one of "
+                f"{', '.join(devices.DEVICES)}; received {column!r}."
+            )
+        if column in RATES and not energy.layer_rates:
+            raise ValueError(
+                f"ModelEnergy: column {column!r} needs data to measure rates on; received "
+                "example_data=None. Make a ModelEnergy(model, example_data)."
+            )
+
+
+def _value(energy: "ModelEnergy", layer: Any, column: str, steps: int, dt: float | None) -> Any:
+    uses = energy.uses[layer]
+    if column == "name":
+        return uses[0].name
+    if column == "output_shape":
+        shapes = {tuple(use.output_shapes) for use in uses}
+        return uses[0].output_shape if len(shapes) == 1 else "several"
+    if column == "params":
+        return layer.count_params() if isinstance(layer, keras.layers.Layer) else 0
+    if column in COUNTS:
+        return energy.layer_stats[layer][column]
+    if column == "rate":
+        return energy.layer_rates[layer]
+    if column == "rate_from":
+        sources = {"abs(input)" if each is None else "spikes" for each in energy.spike_dts[layer]}
+        return " and ".join(sorted(sources))
+    kind, _, device = column.partition(" ")
+    synops, neurons = energy.layer_energy(layer, device, steps, dt)
+    return {"energy": synops + neurons, "synop_energy": synops, "neuron_energy": neurons}[kind]
+
+
+def _cells(
+    energy: "ModelEnergy", columns: Sequence[str], steps: int, dt: float | None
+) -> tuple[list[str], list[list[str]], list[str]]:
+    """Headings, rows and totals, all as text."""
+    table = rows(energy, columns, steps, dt)
+    headings = list(columns)
+    totals = [
+        _format(column, sum(row[column] for row in table))
+        if column in COUNTS or column.partition(" ")[0] in ENERGIES
+        else ""
+        for column in columns
+    ]
+    totals[0] = totals[0] or "total"
+    return headings, [[_format(*cell) for cell in row.items()] for row in table], totals
+
+
+def _format(column: str, value: Any) -> str:
+    if column in TEXTS:
+        return str(value)
+    if column in COUNTS:
+        return f"{value:,}"
+    return f"{value:.3g}" if column == "rate" else f"{value:.2e}"
+
+
+def text(
+    energy: "ModelEnergy",
+    columns: Sequence[str],
+    steps: int,
+    dt: float | None,
+    line_length: int,
+    print_warnings: bool,
+) -> str:
+    """The table as lines of text."""
+    headings, body, totals = _cells(energy, columns, steps, dt)
+    widths = [max(map(len, column)) for column in zip(headings, *body, totals, strict=True)]
+    room = line_length - sum(widths) - 2 * (len(columns) - 1)
+    texts = [index for index, column in enumerate(columns) if column in TEXTS]
+    for _ in range(-room):
+        widest = max(texts, key=widths.__getitem__, default=None)
+        if widest is not None and widths[widest] > NARROWEST:
+            widths[widest] -= 1
+
+    def line(cells: Sequence[str]) -> str:
+        parts = []
+        for column, cell, width in zip(columns, cells, widths, strict=True):
+            if len(cell) > width:
+                cell = cell[: width - 1] + "…"
+            parts.append(cell.ljust(width) if column in TEXTS else cell.rjust(width))
+        return "  ".join(parts).rstrip()
+
+    lines = [line(headings), "-" * line_length, *map(line, body), "=" * line_length, line(totals)]
+    for note in _notes(energy, columns, dt, print_warnings):
+        lines += ["", *textwrap.wrap(note, line_length)]
+    return "\n".join(lines)
+
+
+def html(energy: "ModelEnergy", columns: Sequence[str], steps: int, dt: float | None) -> str:
+    """The table as HTML, for notebooks."""
+    headings, body, totals = _cells(energy, columns, steps, dt)
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        inside = "".join(f"<{tag}>{html_module.escape(cell)}</{tag}>" for cell in cells)
+        return f"<tr>{inside}</tr>"
+
+    parts = [
+        f"<table><thead>{line(headings, 'th')}</thead><tbody>",
+        *(line(cells, "td") for cells in body),
+        f"</tbody><tfoot>{line(totals, 'th')}</tfoot></table>",
+        *(f"<p>{html_module.escape(note)}</p>" for note in _notes(energy, columns, dt, True)),
+    ]
+    return "".join(parts)
+
+
+def _notes(
+    energy: "ModelEnergy", columns: Sequence[str], dt: float | None, print_warnings: bool
+) -> list[str]:
+    """Units, how rates were measured, and warnings."""
+    notes = ["Energies are in joules per inference, rates in hertz."]
+    if energy.layer_rates:
+        counted = [
+            uses[0].name
+            for layer, uses in energy.uses.items()
+            if any(each is not None for each in energy.spike_dts[layer])
+        ]
+        if counted:
+            notes[0] += (
+                f" Rates are of spikes counted into {', '.join(counted)}, and the mean of "
+                "abs(input) into every other layer."
+            )
+        else:
+            notes[0] += " Rates are the mean of abs(input)."
+    return notes + (_warnings(energy, columns, dt) if print_warnings else [])
+
+
+def _warnings(energy: "ModelEnergy", columns: Sequence[str], dt: float | None) -> list[str]:
+    """What a reader of these columns must know."""
+    notes = [ESTIMATES]
+    spiking = [
+        column.partition(" ")[2]
+        for column in columns
+        if column.partition(" ")[0] in ENERGIES
+        and devices.DEVICES[column.partition(" ")[2]].spiking
+    ]
+    to_convert = [
+        energy.uses[layer][0].name
+        for layer, stats in energy.layer_stats.items()
+        if not stats["spiking"]
+    ]
+    if spiking and to_convert:
+        notes.append(
+            f"Not spiking: {', '.join(to_convert)}. For {', '.join(dict.fromkeys(spiking))} they "
+            "are taken to be converted to spiking neurons of the same rates."
+        )
+    dts = {each for of_uses in energy.spike_dts.values() for each in of_uses if each is not None}
+    used = default.dt if dt is None else dt
+    if spiking and dts - {used}:
+        notes.append(
+            f"Spikes were counted in steps of {', '.join(f'{each:g}' for each in sorted(dts))} s, "
+            f"and the energy is that of steps of {used:g} s with the same rates in hertz. For that "
+            "of the steps that were run, give their `dt`."
+        )
+    unknown = [uses[0].name for layer, uses in energy.uses.items() if rule_for(layer) is None]
+    if unknown:
+        notes.append(f"Counted as nothing, for want of a rule: {', '.join(unknown)}.")
+    return notes + _fixed_times(energy)
+
+
+def _fixed_times(energy: "ModelEnergy") -> list[str]:
+    """A warning of layers that seem to count every step of a fixed number as part of the sample."""
+    over_time = (KerasSpikingLayer, keras.layers.RNN, *OVER_STEPS)
+    num_steps = {
+        use.input_shape[1]
+        for layer, uses in energy.uses.items()
+        if isinstance(layer, over_time)
+        for use in uses
+    } - {None}
+    names = [
+        use.name
+        for layer, uses in energy.uses.items()
+        if not isinstance(layer, over_time)
+        and energy.layer_stats[layer]["connections"] + energy.layer_stats[layer]["neurons"]
+        for use in uses
+        if len(use.output_shape) > 2 and use.output_shape[1] in num_steps
+    ]
+    if not names:
+        return []
+    note = (
+        f"{', '.join(dict.fromkeys(names))}: if axis 1 is time, all of its steps are counted as "
+        "one, as their number is fixed. Make the model with keras.Input((None, ...)) to count one."
+    )
+    return [note]

@@ -1,0 +1,69 @@
+"""First-order lowpass filters."""
+
+from typing import Any
+
+import torch
+
+from keras_spiking.kernels.torch import linear_filter
+from keras_spiking.pytorch.filter import Filter
+
+
+class Lowpass(Filter):
+    r"""Smooths its input with a first-order lowpass filter whose time constants train.
+
+    .. math::
+
+        y_t &= a y_{t-1} + (1 - a) x_t \\
+        a &= e^{-\Delta t / \tau}
+
+    the zero-order hold of :math:`1 / (\tau s + 1)`, with input :math:`x`, output :math:`y`
+    (from :math:`y_0`, the initial level), time constant :math:`\tau` and step
+    :math:`\Delta t` in seconds. A time constant below 1e-8 s counts as 1e-8 s.
+
+    Each unit has its own time constant and initial level. The parameters are `level_var`, the
+    initial level, and `smoothing_var`, the logit of :math:`a`, both of shape `(1, ...)`; a
+    `state_dict` of PyTorchSpiking has the same. The attribute `tau` has the time constants, in
+    seconds, as training left them. Levels are computed in float32 at least, whatever the type of
+    inputs and parameters.
+
+    Args:
+        tau: Time constant in seconds, of all units before training, a positive number.
+        units: Number of units, or the shape of the feature axes.
+        dt: Length of a time step in seconds, a positive number.
+        apply_during_training: Whether the filter works in training mode. If False, the output in
+            training mode is the input, and the parameters are not trained.
+        initial_level: Output before the first step, before training, a tensor `(1, ...)`; None
+            for zeros.
+        return_sequences: Whether to return every time step, or the last one only.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, time, ...)`, of any real type.
+
+    Input shape:
+        `(batch, time, ...)`, with the feature axes of `units`.
+
+    Output shape:
+        As the input, and of its type; `(batch, ...)` if not `return_sequences`.
+
+    Raises:
+        ValueError: If an argument or input has a wrong value, shape or type of numbers.
+        TypeError: If an argument or input has a wrong type.
+
+    Example:
+
+    >>> import torch
+    >>> from keras_spiking.pytorch import Lowpass
+    >>> outputs = Lowpass(tau=0.1, units=1, dt=0.1)(torch.ones(1, 3, 1))
+    >>> [round(output, 3) for output in outputs[0, :, 0].tolist()]
+    [0.632, 0.865, 0.95]
+
+    References:
+        - Oppenheim and Schafer, "Discrete-time signal processing", 3rd edition, Pearson, 2009.
+    """
+
+    def filter(self, inputs: Any, level: Any, smoothing: Any) -> Any:
+        # Of the logit, not of the decay: a slow filter's decay would round to a wrong one.
+        log_decay = torch.nn.functional.logsigmoid(smoothing)
+        gain = torch.sigmoid(-smoothing)
+        (levels,) = linear_filter(log_decay, torch.zeros_like(gain), (gain,), inputs, (level,))
+        return levels

@@ -1,0 +1,36 @@
+"""The modules that the tests of what all have in common run over."""
+
+import pytest
+import torch
+
+from keras_spiking.pytorch import Alpha, Lowpass, SpikingActivation, TemporalAvgPool
+
+UNITS = 3
+
+# Of a batch of two; with a given voltage, so that each call gives the same.
+VOLTAGE = torch.tensor([[0.1, 0.5, 0.9], [0.0, 0.3, 0.7]])
+
+MAKERS = {
+    "spiking": lambda **kwargs: SpikingActivation(
+        torch.nn.PReLU(), **{"dt": 0.013, "initial_state": VOLTAGE, **kwargs}
+    ),
+    "lowpass": lambda **kwargs: Lowpass(0.1, UNITS, **{"dt": 0.03, **kwargs}),
+    "alpha": lambda **kwargs: Alpha(0.1, UNITS, **{"dt": 0.03, **kwargs}),
+    "pool": lambda **kwargs: TemporalAvgPool(**kwargs),
+}
+
+every_module = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+def inputs_of(steps=10, batch=2, **kwargs):
+    """Random inputs of many spikes per step, of either sign."""
+    return 100 * torch.randn(batch, steps, UNITS, **kwargs)
+
+
+def gradients(module, inputs, function=None):
+    """The outputs, and the gradients of their weighted sum in inputs and parameters."""
+    inputs = inputs.detach().requires_grad_()
+    outputs = (module if function is None else function)(inputs)
+    weights = torch.linspace(-1, 1, outputs.numel()).reshape(outputs.shape).to(outputs)
+    leaves = [inputs, *(each for each in module.parameters() if each.requires_grad)]
+    return outputs.detach(), torch.autograd.grad((outputs * weights).sum(), leaves)

@@ -1,0 +1,72 @@
+"""What importing the modules brings with it, in fresh processes."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPTS = {
+    "torch is all that it needs": """
+        import sys
+
+        import numpy
+        import torch
+
+        before = set(sys.modules)
+        import keras_spiking.pytorch
+        from keras_spiking.pytorch import Alpha, Lowpass, SpikingActivation, TemporalAvgPool
+
+        for module in (
+            SpikingActivation(torch.relu), Lowpass(0.1, 3), Alpha(0.1, 3), TemporalAvgPool()
+        ):
+            inputs = torch.ones(2, 40, 3, requires_grad=True)
+            module(inputs).sum().backward()
+
+        assert not {"keras", "tensorflow", "jax"} & set(sys.modules)
+        new = {name.partition(".")[0] for name in set(sys.modules) - before}
+        assert new <= {"keras_spiking", "torch"} | sys.stdlib_module_names, new
+    """,
+    "an exported program runs once the modules are imported": """
+        import io
+        import sys
+
+        import torch
+
+        import keras_spiking.pytorch
+
+        program = torch.export.load("filter.pt2")
+        outputs = program.module()(torch.ones(2, 9, 3))
+        assert torch.allclose(outputs[:, -1], torch.tensor(1 - 0.9**9).float(), atol=1e-4)
+        assert "keras" not in sys.modules
+    """,
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_in_a_fresh_process(name, tmp_path):
+    if "exported" in name:
+        import torch
+
+        from keras_spiking.pytorch import Lowpass
+
+        # exp(-dt / tau) is 0.9.
+        module = Lowpass(1 / 0.10536051565782628, 3, dt=1.0)
+        program = torch.export.export(module, (torch.ones(2, 9, 3),))
+        torch.export.save(program, tmp_path / "filter.pt2")
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ran = subprocess.run(
+        [sys.executable, "-W", "error:::keras_spiking", "-c", textwrap.dedent(SCRIPTS[name])],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stdout
