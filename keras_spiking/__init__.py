@@ -9,15 +9,20 @@ __version__ = "1.0.0.dev0"
 if TYPE_CHECKING:
     from keras_spiking import callbacks as callbacks
     from keras_spiking import constraints as constraints
+    from keras_spiking import conversion as conversion
     from keras_spiking import energy as energy
     from keras_spiking import layers as layers
     from keras_spiking import regularizers as regularizers
     from keras_spiking.config import default as default
+    from keras_spiking.conversion import compare as compare
+    from keras_spiking.conversion import convert as convert
     from keras_spiking.energy import ModelEnergy as ModelEnergy
     from keras_spiking.layers import Alpha as Alpha
     from keras_spiking.layers import AlphaCell as AlphaCell
+    from keras_spiking.layers import LastStep as LastStep
     from keras_spiking.layers import Lowpass as Lowpass
     from keras_spiking.layers import LowpassCell as LowpassCell
+    from keras_spiking.layers import RepeatOverTime as RepeatOverTime
     from keras_spiking.layers import SpikingActivation as SpikingActivation
     from keras_spiking.layers import SpikingActivationCell as SpikingActivationCell
     from keras_spiking.layers import TemporalAvgPool as TemporalAvgPool
@@ -27,14 +32,25 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "keras_spiking": ["callbacks", "config", "constraints", "energy", "layers", "regularizers"],
+        "keras_spiking": [
+            "callbacks",
+            "config",
+            "constraints",
+            "conversion",
+            "energy",
+            "layers",
+            "regularizers",
+        ],
         "keras_spiking.config": ["default"],
+        "keras_spiking.conversion": ["compare", "convert"],
         "keras_spiking.energy": ["ModelEnergy"],
         "keras_spiking.layers": [
             "Alpha",
             "AlphaCell",
+            "LastStep",
             "Lowpass",
             "LowpassCell",
+            "RepeatOverTime",
             "SpikingActivation",
             "SpikingActivationCell",
             "TemporalAvgPool",

@@ -36,6 +36,18 @@ def positive_number(owner: str, name: str, value: Any, meaning: str = "a number"
     return accepted
 
 
+def positive_integer(owner: str, name: str, value: Any) -> int:
+    """Accepts an integer above zero, NumPy's included."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(
+            f"{owner}: `{name}` must be a positive integer; received {name}={value!r} "
+            f"of type {type(value).__name__}."
+        )
+    if value <= 0:
+        raise ValueError(f"{owner}: `{name}` must be a positive integer; received {name}={value}.")
+    return int(value)
+
+
 def boolean(owner: str, name: str, value: Any) -> bool:
     """Accepts True or False."""
     if not isinstance(value, (bool, np.bool_)):
@@ -44,6 +56,30 @@ def boolean(owner: str, name: str, value: Any) -> bool:
             f"of type {type(value).__name__}."
         )
     return bool(value)
+
+
+def choice(owner: str, name: str, value: Any, options: Sequence[str]) -> str:
+    """Accepts one of several words."""
+    if not isinstance(value, str) or value not in options:
+        words = ", ".join(f'"{option}"' for option in options)
+        raise ValueError(f"{owner}: `{name}` must be one of {words}; received {name}={value!r}.")
+    return value
+
+
+def seed(owner: str, value: Any) -> int | None:
+    """Accepts a seed for random numbers, or None."""
+    if value is None:
+        return None
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(
+            f"{owner}: `seed` must be an integer or None; received seed={value!r} "
+            f"of type {type(value).__name__}."
+        )
+    if not 0 <= value < 2**32:
+        raise ValueError(
+            f"{owner}: `seed` must be at least 0 and below 2**32; received seed={value}."
+        )
+    return int(value)
 
 
 def axes(owner: str, value: Any) -> int | tuple[int, ...]:

@@ -45,6 +45,35 @@ def test_convolutions_train():
     assert np.isfinite(history.history["loss"]).all()
 
 
+def test_a_trained_model_is_converted(rng, capsys):
+    data, labels = rng.normal(size=(20, 6, 6, 1)), rng.integers(0, 3, size=20)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    names = {"keras_spiking": keras_spiking, "model": model}
+    names |= {"x_train": data, "y_train": labels, "x_test": data, "y_test": labels}
+    source = block("python", "Convert a trained model")
+    exec(compile(source, str(README), "exec"), names)  # noqa: S102
+    assert "accuracy of the original" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")
+def test_pytorch_modules_train():
+    names = {}
+    exec(compile(block("python", "PyTorch"), str(README), "exec"), names)  # noqa: S102
+    outputs, model = names["outputs"], names["model"]
+    assert tuple(outputs.shape) == (32, 1)
+    outputs.sum().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
+
+
 def test_energy_prints_what_it_says(capsys):
     names = {"keras": keras, "keras_spiking": keras_spiking, "np": np}
     exec(compile(block("python", "Energy"), str(README), "exec"), names)  # noqa: S102
@@ -62,18 +91,8 @@ def test_energy_prints_what_it_says(capsys):
             np.testing.assert_allclose(numbers, others, rtol=0.02)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")
-def test_pytorch_modules_train():
-    names = {}
-    exec(compile(block("python", "PyTorch"), str(README), "exec"), names)  # noqa: S102
-    outputs, model = names["outputs"], names["model"]
-    assert tuple(outputs.shape) == (32, 1)
-    outputs.sum().backward()
-    assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
-
-
 def test_pictures_are_there():
     pictures = re.findall(r"\.\. image:: (\S+)", README.read_text(encoding="utf-8"))
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     for picture in pictures:
         assert (README.parent / picture).stat().st_size > 10_000

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import keras
 
@@ -167,32 +167,43 @@ def _sorted_nodes(model: Any) -> list[Any]:
     return order
 
 
-class Collector:
-    """Walks a graph to list its uses of layers, and the `dt` of the spikes that each gets.
+class Spikes(NamedTuple):
+    """What the spikes of a tensor are: the length of a step in seconds, and their scale.
 
-    The value of a tensor of spikes is the length of a time step in seconds, and None for others.
+    Each has the height `1 / (dt * rate_scale)`.
+    """
+
+    dt: float
+    rate_scale: float
+
+
+class Collector:
+    """Walks a graph to list its uses of layers, and the spikes that each gets.
+
+    The value of a tensor of spikes is what they are, and None for others.
     """
 
     def __init__(self) -> None:
         self.uses: list[LayerUse] = []
-        self.dts: list[float | None] = []
+        self.spikes: list[Spikes | None] = []
 
-    def apply(self, name: str, node: Any, values: list[float | None]) -> list[float | None]:
+    def apply(self, name: str, node: Any, values: list[Spikes | None]) -> list[Spikes | None]:
         use = as_use(name, node)
-        dt = values[0] if len(set(values)) == 1 else None
+        spikes = values[0] if len(set(values)) == 1 else None
         self.uses.append(use)
-        self.dts.append(dt)
-        passed_on: list[float | None] = [None] * len(node.outputs)
+        self.spikes.append(spikes)
+        passed_on: list[Spikes | None] = [None] * len(node.outputs)
         if isinstance(use.layer, SpikingActivation):
-            passed_on[0] = float(keras.ops.convert_to_numpy(use.layer.dt))
+            dt = float(keras.ops.convert_to_numpy(use.layer.dt))
+            passed_on[0] = Spikes(dt, use.layer.rate_scale)
         elif _rearranges(use.layer):
-            passed_on[0] = dt
+            passed_on[0] = spikes
         return passed_on
 
-    def fold(self, value: float | None) -> float | None:
+    def fold(self, value: Spikes | None) -> Spikes | None:
         return value
 
-    def unfold(self, value: float | None, like: float | None) -> float | None:
+    def unfold(self, value: Spikes | None, like: Spikes | None) -> Spikes | None:
         return value
 
 

@@ -23,7 +23,13 @@ from keras_spiking.energy.graph import (
     is_graph,
     uses_of,
 )
-from keras_spiking.layers import KerasSpikingLayer, TemporalAvgPool, TimeBatched
+from keras_spiking.layers import (
+    KerasSpikingLayer,
+    LastStep,
+    RepeatOverTime,
+    TemporalAvgPool,
+    TimeBatched,
+)
 
 Stats = dict[str, Any]
 Rule = Callable[[LayerUse], Stats]
@@ -176,6 +182,8 @@ def _channels(use: LayerUse) -> int:
 # All of them linear: what they do is part of the connections before or after them.
 _LINEAR = (
     *REARRANGING,
+    LastStep,
+    RepeatOverTime,
     TemporalAvgPool,
     layers.AdaptiveAveragePooling1D,
     layers.AdaptiveAveragePooling2D,

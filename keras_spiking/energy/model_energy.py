@@ -92,13 +92,13 @@ class ModelEnergy:
         self.layer_stats: dict[Any, layer_stats.Stats] = {}
         self.layer_rates: dict[Any, float] = {}
         self.spike_dts: dict[Any, list[float | None]] = {}
-        for use, dt in zip(collector.uses, collector.dts, strict=True):
+        for use, spikes in zip(collector.uses, collector.spikes, strict=True):
             self.uses.setdefault(use.layer, []).append(use)
-            self.spike_dts.setdefault(use.layer, []).append(dt)
+            self.spike_dts.setdefault(use.layer, []).append(None if spikes is None else spikes.dt)
         for layer, uses in self.uses.items():
             self.layer_stats[layer] = layer_stats.total(map(layer_stats.stats_of, uses))
         if example_data is not None:
-            rates = measure_rates(model, collector.dts, example_data)
+            rates = measure_rates(model, collector.spikes, example_data)
             for use, rate in zip(collector.uses, rates, strict=True):
                 self.layer_rates[use.layer] = self.layer_rates.get(use.layer, 0.0) + float(rate)
 

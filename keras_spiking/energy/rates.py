@@ -6,30 +6,30 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_spiking.energy.graph import by_name, in_order, walk
+from keras_spiking.energy.graph import Spikes, by_name, in_order, walk
 
 BATCH_SIZE = 32
 
 
-def measure_rates(model: Any, dts: list[float | None], example_data: Any) -> np.ndarray:
+def measure_rates(model: Any, spikes: list[Spikes | None], example_data: Any) -> np.ndarray:
     """The rate of the inputs of each use of a layer, in hertz, over all elements and samples.
 
     Args:
         model: Model whose graph Keras knows. Its states are as before when this is over.
-        dts: For each use, in the order of `walk`, the time step in seconds of the spikes that it
-            gets, None if it does not get spikes.
+        spikes: For each use, in the order of `walk`, what the spikes are that it gets, None if it
+            does not get spikes.
         example_data: Arrays of samples, in a structure that the model takes.
     """
     arrays = _checked(model, example_data)
     num_samples = len(arrays[0])
     batch_size = model.inputs[0].shape[0] or BATCH_SIZE
-    probe = _Probe(model, dts)
+    probe = _Probe(model, spikes)
     before = [
         (variable, np.copy(ops.convert_to_numpy(variable)))
         for variable in model.variables
         if not variable.trainable
     ]
-    rates = np.zeros(len(dts))
+    rates = np.zeros(len(spikes))
     try:
         for start in range(0, num_samples, batch_size):
             batch = [array[start : start + batch_size] for array in arrays]
@@ -43,18 +43,18 @@ def measure_rates(model: Any, dts: list[float | None], example_data: Any) -> np.
 class _Probe(keras.Model):
     """Runs a model, and returns the rates of the inputs of all its layers."""
 
-    def __init__(self, model: Any, dts: list[float | None]):
+    def __init__(self, model: Any, spikes: list[Spikes | None]):
         # It must not cast: the layers do, each to its own type.
         super().__init__(name="probe", autocast=False)
         self.model = model
-        self.dts = dts
+        self.spikes = spikes
 
     def call(self, inputs: list[Any]) -> Any:
         tensors = [
             ops.cast(value, tensor.dtype)
             for value, tensor in zip(inputs, self.model.inputs, strict=True)
         ]
-        measure = _Measure(self.dts)
+        measure = _Measure(self.spikes)
         walk(self.model, tensors, measure)
         return ops.stack(measure.rates)
 
@@ -62,12 +62,12 @@ class _Probe(keras.Model):
 class _Measure:
     """Walks a graph to run it, and to measure the rates. The value of a tensor is its value."""
 
-    def __init__(self, dts: list[float | None]):
-        self.dts = dts
+    def __init__(self, spikes: list[Spikes | None]):
+        self.spikes = spikes
         self.rates: list[Any] = []
 
     def apply(self, name: str, node: Any, values: list[Any]) -> list[Any]:
-        self.rates.append(_rate(values, self.dts[len(self.rates)]))
+        self.rates.append(_rate(values, self.spikes[len(self.rates)]))
         if node.is_input:
             return values
         value_of = dict(zip(map(id, node.input_tensors), values, strict=True))
@@ -83,14 +83,14 @@ class _Measure:
         return ops.reshape(value, (-1, ops.shape(like)[1], *ops.shape(value)[1:]))
 
 
-def _rate(values: list[Any], dt: float | None) -> Any:
+def _rate(values: list[Any], spikes: Spikes | None) -> Any:
     """The mean of `abs(values)` over everything; of spikes, their number per unit and second."""
     total, size = 0.0, 0.0
     for value in values:
         magnitude = ops.abs(ops.cast(value, "float32"))
-        if dt is not None:
-            # Half precision does not hold every multiple of 1 / dt.
-            magnitude = ops.round(magnitude * dt) / dt
+        if spikes is not None:
+            # Half precision does not hold every multiple of their height.
+            magnitude = ops.round(magnitude * (spikes.dt * spikes.rate_scale)) / spikes.dt
         total = total + ops.sum(magnitude)
         size = size + ops.cast(ops.size(value), "float32")
     return total / size

@@ -6,6 +6,7 @@ from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.lowpass import Lowpass, LowpassCell
 from keras_spiking.layers.reset import reset_states
 from keras_spiking.layers.spiking_activation import SpikingActivation, SpikingActivationCell
+from keras_spiking.layers.steps import LastStep, RepeatOverTime
 from keras_spiking.layers.time import TemporalAvgPool, TimeBatched
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "AlphaCell",
     "KerasSpikingCell",
     "KerasSpikingLayer",
+    "LastStep",
     "Lowpass",
     "LowpassCell",
+    "RepeatOverTime",
     "SpikingActivation",
     "SpikingActivationCell",
     "TemporalAvgPool",

@@ -21,7 +21,8 @@ class SpikingActivationCell(KerasSpikingCell):
 
     Args:
         size: Number of units, or the shape of the feature axes.
-        activation, dt, seed, spiking_aware_training, initial_voltage: As in `SpikingActivation`.
+        activation, dt, seed, spiking_aware_training, initial_voltage, rate_scale: As in
+            `SpikingActivation`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -57,6 +58,7 @@ class SpikingActivationCell(KerasSpikingCell):
         seed: int | None = None,
         spiking_aware_training: bool = True,
         initial_voltage: Any = "random_uniform",
+        rate_scale: float = 1.0,
         **kwargs: Any,
     ):
         owner = type(self).__name__
@@ -65,9 +67,10 @@ class SpikingActivationCell(KerasSpikingCell):
         )
         super().__init__(size, dt=dt, always_use_inference=spiking_aware_training, **kwargs)
         self.activation = get_activation(owner, activation)
-        self.seed = _checked_seed(owner, seed)
+        self.seed = _checks.seed(owner, seed)
         self.spiking_aware_training = spiking_aware_training
         self.initial_voltage = _checked_voltage(owner, initial_voltage)
+        self.rate_scale = _checks.positive_number(owner, "rate_scale", rate_scale)
         if isinstance(self.initial_voltage, str) and seed is None:
             self.seed_generator = keras.random.SeedGenerator()
 
@@ -110,7 +113,7 @@ class SpikingActivationCell(KerasSpikingCell):
             ) from error
 
     def rates(self, inputs: Any) -> Any:
-        """The activation of inputs `(batch, ...)`, in hertz."""
+        """The activation of inputs `(batch, ...)`: the rate in hertz before `rate_scale`."""
         rates = self.activation(inputs)
         if tuple(rates.shape[1:]) != tuple(inputs.shape[1:]):
             raise ValueError(
@@ -122,11 +125,11 @@ class SpikingActivationCell(KerasSpikingCell):
     def increments(self, rates: Any) -> Any:
         """What rates add to the voltage in one step; no gradient flows here."""
         rates = ops.cast(ops.stop_gradient(rates), self.state_dtype)
-        return rates * self._time_step.seconds(self.state_dtype)
+        return rates * self._time_step.seconds(self.state_dtype, self.rate_scale)
 
     def spikes(self, rates: Any, counts: Any) -> Any:
-        """Spikes in hertz from their number per step, with the gradient of the rates."""
-        spikes = counts * self._time_step.per_second(self.state_dtype)
+        """The output from the spikes' number per step, with the gradient of the rates."""
+        spikes = counts * self._time_step.per_second(self.state_dtype, self.rate_scale)
         return kernels.straight_through(rates, ops.cast(spikes, self.compute_dtype))
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
@@ -154,15 +157,16 @@ class SpikingActivation(KerasSpikingLayer):
 
     .. math::
 
-        r_t &= f(x_t) \\
+        r_t &= s f(x_t) \\
         n_t &= \lfloor v_{t-1} + r_t \Delta t \rfloor \\
         v_t &= v_{t-1} + r_t \Delta t - n_t \\
-        y_t &= n_t / \Delta t
+        y_t &= n_t / (s \Delta t)
 
-    with the activation :math:`f`, rate :math:`r` in hertz, voltage :math:`v` in spikes, the step
-    :math:`\Delta t` in seconds, spikes :math:`n`, and output :math:`y` in hertz. Several spikes
-    in one step, and negative spikes for negative rates, are allowed: as :math:`\Delta t` grows,
-    the output approaches :math:`f(x)`.
+    with the activation :math:`f`, the scale :math:`s` (`rate_scale`, 1 unless set), rate
+    :math:`r` in hertz, voltage :math:`v` in spikes, the step :math:`\Delta t` in seconds, spikes
+    :math:`n`, and output :math:`y`, in hertz where :math:`s = 1`. Several spikes in one step, and
+    negative spikes for negative rates, are allowed: as :math:`s \Delta t` grows, the output
+    approaches :math:`f(x)`.
 
     The same rates and initial voltage give the same spikes bit for bit, however time is cut, in
     any layout, on every backend, compiled or not: increments are rounded to 2^-23 and summed as
@@ -179,6 +183,9 @@ class SpikingActivation(KerasSpikingLayer):
         initial_voltage: `"random_uniform"`, between 0 and 1; or a number in [0, 1), an array
             that broadcasts to the inputs of one step, or a `keras.initializers.Initializer`, of
             whose values the fractional part counts.
+        rate_scale: Positive number by which the firing rate is multiplied and the height of each
+            spike divided, so that the output stays near the activation, with more or fewer
+            spikes. The firing rate in hertz is `rate_scale` times the output.
         return_sequences, return_state, stateful, unroll, time_major, **kwargs: As in
             `keras_spiking.layers.KerasSpikingLayer`.
 
@@ -225,16 +232,18 @@ class SpikingActivation(KerasSpikingLayer):
         seed: int | None = None,
         spiking_aware_training: bool = True,
         initial_voltage: Any = "random_uniform",
+        rate_scale: float = 1.0,
         **kwargs: Any,
     ):
         super().__init__(dt=dt, **kwargs)
         owner = type(self).__name__
         self.activation = get_activation(owner, activation)
-        self.seed = _checked_seed(owner, seed)
+        self.seed = _checks.seed(owner, seed)
         self.spiking_aware_training = _checks.boolean(
             owner, "spiking_aware_training", spiking_aware_training
         )
         self.initial_voltage = _checked_voltage(owner, initial_voltage)
+        self.rate_scale = _checks.positive_number(owner, "rate_scale", rate_scale)
 
     def build_cell(self, input_shape: tuple[int | None, ...]) -> SpikingActivationCell:
         return SpikingActivationCell(
@@ -244,6 +253,7 @@ class SpikingActivation(KerasSpikingLayer):
             seed=self.seed,
             spiking_aware_training=self.spiking_aware_training,
             initial_voltage=self.initial_voltage,
+            rate_scale=self.rate_scale,
             dtype=self.dtype_policy,
         )
 
@@ -281,22 +291,8 @@ def _config(layer: SpikingActivation | SpikingActivationCell) -> dict[str, Any]:
         "seed": layer.seed,
         "spiking_aware_training": layer.spiking_aware_training,
         "initial_voltage": voltage,
+        "rate_scale": layer.rate_scale,
     }
-
-
-def _checked_seed(owner: str, seed: Any) -> int | None:
-    if seed is None:
-        return None
-    if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)):
-        raise TypeError(
-            f"{owner}: `seed` must be an integer or None; received seed={seed!r} "
-            f"of type {type(seed).__name__}."
-        )
-    if not 0 <= seed < 2**32:
-        raise ValueError(
-            f"{owner}: `seed` must be at least 0 and below 2**32; received seed={seed}."
-        )
-    return int(seed)
 
 
 def _checked_voltage(owner: str, voltage: Any) -> Any:

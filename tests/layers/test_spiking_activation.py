@@ -346,6 +346,9 @@ BAD_ARGUMENTS = [
     ({"initial_voltage": "random"}, ValueError, "`initial_voltage` must be .*Keras initializer"),
     ({"initial_voltage": True}, TypeError, "`initial_voltage` must be .* of type bool"),
     ({"initial_voltage": None}, TypeError, "`initial_voltage` must be .* of type NoneType"),
+    ({"rate_scale": 0}, ValueError, "`rate_scale` must be a number, positive and .* rate_scale=0"),
+    ({"rate_scale": np.inf}, ValueError, "`rate_scale` must be finite; received rate_scale=inf"),
+    ({"rate_scale": [1, 2]}, TypeError, "`rate_scale` must be a number; received .* type list"),
 ]
 
 

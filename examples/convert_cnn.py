@@ -1,0 +1,350 @@
+"""Converts a trained CNN to a spiking one, from one command, and shows what that costs.
+
+It trains a convolutional network on Fashion-MNIST, converts it as it stands, which goes wrong,
+finds out where, and calibrates the firing rates, which puts it right. Then it trains the
+converted model a little further to do with a fifth of the spikes. It prints a report of each,
+and writes the reports and a figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fashion_mnist
+import numpy as np
+from spiking_fashion_mnist import (
+    BACKENDS,
+    check_packages,
+    choose_backend,
+    make_directory,
+    whole_number,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_spiking.conversion import Report, Result
+
+FULL_EPOCHS, FULL_TUNING_EPOCHS = 6, 2
+SMALL_EPOCHS, SMALL_TUNING_EPOCHS = 15, 4
+QUICK_EPOCHS, QUICK_TUNING_EPOCHS = 3, 1
+QUICK_SIZES = (2_000, 200)
+NUM_FOR_CALIBRATION = 500
+BATCH_SIZE = 64
+COMPARE_BATCH_SIZE = 100
+
+DT = 0.01  # seconds
+# At these rates the strongest neurons fire up to three times in a step, the mean one in five.
+TARGET_RATE = 300.0
+NUM_STEPS, FEW_STEPS = 10, 2
+SPIKE_PENALTY = 1e-5  # loss for each spike of an inference
+TUNING_RATE = 5e-4
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="directory with the four .gz files of Fashion-MNIST (default: Keras's "
+        "cache, Debian's package, a download, or else the shipped subset)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=whole_number(1, 10_000),
+        metavar="N",
+        help="how often the CNN sees the training images (default: "
+        f"{FULL_EPOCHS} with the full data, else {SMALL_EPOCHS}; {QUICK_EPOCHS} with --quick)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="of Keras (default: KERAS_BACKEND if set, else tensorflow)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path("convert-output"),
+        help="where to write the reports and the figure (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a look at everything in about a minute, with "
+        f"{QUICK_SIZES[0]:,} training and {QUICK_SIZES[1]:,} test images",
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help="of the weights and the order of the images (default: %(default)s)",
+    )
+    return parser
+
+
+def cnn() -> keras.Model:
+    """An ordinary convolutional network.
+
+    It pools by averages: the maximum of a few spikes is higher than that of the rates.
+    """
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input((*fashion_mnist.IMAGE_SHAPE, 1)),
+            keras.layers.Conv2D(32, 3, activation="relu", name="conv_32"),
+            keras.layers.AveragePooling2D(2),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.Conv2D(64, 3, activation="relu", name="conv_64"),
+            keras.layers.AveragePooling2D(2),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(128, activation="relu", name="dense"),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(10, activation="softmax", name="classes"),
+        ],
+        name="cnn",
+    )
+
+
+def pictures(images: np.ndarray) -> np.ndarray:
+    """Images as the network takes them: from 0 to 1, with an axis of channels."""
+    return (images.astype("float32") / 255)[..., None]
+
+
+def train(
+    model: keras.Model,
+    data: fashion_mnist.FashionMnist,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+) -> None:
+    """Trains a model, in an order that is another for each epoch."""
+    import keras
+
+    model.compile(
+        keras.optimizers.Adam(learning_rate),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    generator = np.random.default_rng(seed)
+    images, labels = pictures(data.train_images), data.train_labels.astype("int32")
+    for epoch in range(epochs):
+        print(f"Epoch {epoch + 1}/{epochs}", flush=True)
+        order = generator.permutation(len(labels))
+        verbose = 1 if sys.stdout.isatty() else 2  # a bar, or a line for each epoch
+        model.fit(
+            images[order], labels[order], batch_size=BATCH_SIZE, shuffle=False, verbose=verbose
+        )
+
+
+def penalize_spikes(model: keras.Model) -> None:
+    """Adds the mean number of spikes per inference, times `SPIKE_PENALTY`, to the loss."""
+    import keras
+
+    import keras_spiking
+
+    for layer in model.layers:
+        if isinstance(layer, keras_spiking.SpikingActivation):
+            # The output is in units of the activation: this makes it a number of spikes.
+            spikes = layer.rate_scale * layer.dt
+            layer.activity_regularizer = keras.regularizers.L1(SPIKE_PENALTY * spikes)
+
+
+def run(
+    data: fashion_mnist.FashionMnist, epochs: int, tuning_epochs: int, seed: int, output: Path
+) -> list[str]:
+    """Trains, converts, compares and trains on; returns what was reached, in lines."""
+    import keras
+
+    import keras_spiking
+
+    images, labels = pictures(data.test_images), data.test_labels.astype("int64")
+    examples = pictures(data.train_images[:NUM_FOR_CALIBRATION])
+    reports: dict[str, Report] = {}
+
+    def step(number: int, title: str) -> None:
+        print(f"\n[{number}/5] {title}", flush=True)
+
+    def report(title: str, spiking: keras.Model, **grid: object) -> Report:
+        reports[title] = keras_spiking.compare(
+            model, spiking, images, labels, batch_size=COMPARE_BATCH_SIZE, **grid
+        )
+        print(f"\n{title}\n{reports[title]}", flush=True)
+        return reports[title]
+
+    step(1, "training the CNN")
+    keras.utils.set_random_seed(seed)
+    model = cnn()
+    train(model, data, epochs, 1e-3, seed)
+
+    step(2, "converting it as it stands")
+    plain = keras_spiking.convert(model, num_steps=NUM_STEPS, dt=DT, seed=seed)
+    (as_it_stands,) = report("As it stands", plain).results
+
+    step(3, "calibrating the firing rates")
+    rates = {"rate_scale": "calibrate", "example_data": examples, "target_rate": TARGET_RATE}
+    calibrated = keras_spiking.convert(model, num_steps=NUM_STEPS, dt=DT, seed=seed, **rates)
+    curve = report(
+        "Calibrated, over lengths and numbers of steps",
+        calibrated,
+        dts=(DT / 4, DT / 2, DT),
+        num_steps=(FEW_STEPS, NUM_STEPS // 2, NUM_STEPS),
+    )
+    converted = curve.results[-1]
+
+    step(4, "doing with a fifth of the spikes")
+    sparse = keras_spiking.convert(model, num_steps=FEW_STEPS, dt=DT, **rates)
+    (before,) = report("Fewer spikes, before training", sparse).results
+
+    step(5, "training the spiking model")
+    penalize_spikes(sparse)
+    train(sparse, data, tuning_epochs, TUNING_RATE, seed + 1)
+    (tuned,) = report("Fewer spikes, after training", sparse).results
+
+    text = "\n\n\n".join(f"{title}\n{each}" for title, each in reports.items())
+    (output / "reports.txt").write_text(text + "\n", encoding="utf-8")
+    draw(as_it_stands, curve, before, tuned, output / "conversion.png")
+    lines = [f"{'model':<40} {'accuracy':>8}  {'spikes':>8}  rate * dt"]
+    lines.append(f"{'not spiking':<40} {curve.original_accuracy:>8.4f}")
+    for name, result in (
+        ("as it stands", as_it_stands),
+        ("calibrated", converted),
+        ("fewer spikes, before training", before),
+        ("fewer spikes, after training", tuned),
+    ):
+        title = f"{name}, {result.num_steps} steps"
+        rate = result.mean_rate * result.dt
+        lines.append(f"{title:<40} {result.accuracy:>8.4f}  {result.spikes:>8,.0f}  {rate:>9.3f}")
+    return lines
+
+
+def draw(plain: Result, curve: Report, before: Result, tuned: Result, path: Path) -> None:
+    """Accuracy against spikes, and the error of each layer with and without calibration."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")  # to a file, also where there is no screen
+    import matplotlib.pyplot as plt
+    from figures import BLACK, BLUE, DOTS_PER_INCH, GREEN, ORANGE, PURPLE
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
+    figure.suptitle("A CNN for Fashion-MNIST, converted to spikes", fontsize=14)
+    left.axhline(curve.original_accuracy, color=BLACK, linestyle="dashed", label="not spiking")
+    dts = sorted({result.dt for result in curve.results})
+    for dt, colour, marker in zip(dts, (GREEN, ORANGE, BLUE), "^so", strict=True):
+        results = [result for result in curve.results if result.dt == dt]
+        label = f"calibrated, dt {1000 * dt:g} ms"
+        _line(left, results, color=colour, marker=marker, label=label)
+    left.annotate(
+        "",
+        (tuned.spikes, tuned.accuracy),
+        (before.spikes, before.accuracy),
+        arrowprops={"arrowstyle": "->", "color": PURPLE},
+    )
+    left.plot(before.spikes, before.accuracy, "D", color=PURPLE, fillstyle="none")
+    left.plot(
+        tuned.spikes,
+        tuned.accuracy,
+        "D",
+        color=PURPLE,
+        label=f"fewer spikes, trained ({tuned.num_steps} steps)",
+    )
+    left.set(
+        title="Accuracy (small numbers: steps)",
+        xlabel="spikes per inference",
+        ylabel="fraction of test images",
+        xscale="log",
+    )
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.xaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    left.xaxis.set_minor_formatter(NullFormatter())
+    left.margins(x=0.08, y=0.1)
+    left.legend(loc="lower right", fontsize=9)
+
+    calibrated = curve.results[-1]  # with the length and number of steps of `plain`
+    names = [layer.name.removesuffix("_spikes") for layer in plain.layers]
+    for result, label, colour, marker in (
+        (plain, "as it stands", PURPLE, "D"),
+        (calibrated, "calibrated", BLUE, "o"),
+    ):
+        errors = [layer.error for layer in result.layers]
+        right.plot(names, errors, color=colour, marker=marker, label=label)
+    right.set(
+        title=f"Mean output of each layer ({plain.num_steps} steps, dt {1000 * plain.dt:g} ms)",
+        xlabel="layer",
+        ylabel="relative error against the original",
+        yscale="log",
+    )
+    right.legend()
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+    plt.close(figure)
+
+
+def _line(axis: object, results: Sequence[Result], **style: str) -> None:
+    spikes = [result.spikes for result in results]
+    accuracies = [result.accuracy for result in results]
+    axis.plot(spikes, accuracies, **style)
+    for result in results:
+        axis.annotate(
+            str(result.num_steps),
+            (result.spikes, result.accuracy),
+            textcoords="offset points",
+            xytext=(0, -14),
+            ha="center",
+            fontsize=8,
+            color=style["color"],
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the example."""
+    start = time.perf_counter()
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    check_packages(parser)
+    backend = choose_backend(parser, arguments.backend)
+    make_directory(parser, arguments.output)
+    try:
+        data = fashion_mnist.load(arguments.data)
+    except fashion_mnist.DataError as error:
+        parser.error(f"argument --data: {error}" if arguments.data else str(error))
+
+    if arguments.quick:
+        data = data.first(*QUICK_SIZES)
+        epochs, tuning_epochs = QUICK_EPOCHS, QUICK_TUNING_EPOCHS
+    elif data.is_full:
+        epochs, tuning_epochs = FULL_EPOCHS, FULL_TUNING_EPOCHS
+    else:
+        epochs, tuning_epochs = SMALL_EPOCHS, SMALL_TUNING_EPOCHS
+    epochs = arguments.epochs or epochs
+    description = (
+        f"data: {data.describe()}\nepochs: {epochs}, and {tuning_epochs} with spikes   "
+        f"seed: {arguments.seed}   backend: {backend}"
+    )
+    print(description, flush=True)
+
+    lines = run(data, epochs, tuning_epochs, arguments.seed, arguments.output)
+    print("\n" + "\n".join(lines) + "\n")
+    print(
+        f"The reports and the figure are in {arguments.output.resolve()} "
+        f"({time.perf_counter() - start:.0f} s)."
+    )
+
+
+if __name__ == "__main__":
+    main()

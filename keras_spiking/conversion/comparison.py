@@ -1,0 +1,196 @@
+"""Runs a spiking model beside its original, over lengths and numbers of steps."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_spiking import _checks
+from keras_spiking.conversion.copies import Copy
+from keras_spiking.conversion.data import batches, checked_data, num_samples
+from keras_spiking.conversion.decisions import Agreement, Decisions
+from keras_spiking.conversion.probe import LayerTotals, Probe, RelativeError
+from keras_spiking.conversion.report import Report, Result
+from keras_spiking.conversion.survey import Survey
+from keras_spiking.layers import RepeatOverTime, SpikingActivation
+
+_OWNER = "compare"
+
+
+def compare(
+    model: keras.Model,
+    spiking_model: keras.Model,
+    data: Any,
+    labels: Any = None,
+    dts: Sequence[float] | None = None,
+    num_steps: Sequence[int] | None = None,
+    batch_size: int = 32,
+) -> Report:
+    """Shows what a converted model does and costs beside its original.
+
+    The spiking model runs on all of the data once for each length and number of steps, in copies:
+    neither model changes. Memory is needed for one batch at a time.
+
+    An output decides if its final activation is a softmax, or none with several units (the
+    greatest unit), or a sigmoid (each unit, at 0.5). With several outputs, agreement and accuracy
+    are means over those that decide.
+
+    Args:
+        model: The original.
+        spiking_model: What `convert(model, num_steps=..., readout=...)` made of it, with
+            `"average"` or `"last"` as readout; perhaps trained further, or loaded from a file.
+        data: Inputs, an array or as many as the model has inputs.
+        labels: What is right: classes as integers, or as one-hot vectors; 0 or 1 for a sigmoid.
+            With several outputs, in the structure of the outputs. Default: no accuracy.
+        dts: Lengths of a time step in seconds. Default: that of the spiking model.
+        num_steps: Numbers of time steps. Default: that of the spiking model.
+        batch_size: Number of samples at a time.
+
+    Returns:
+        A `keras_spiking.conversion.Report`, with a `Result` for each pair of `dts` and `num_steps`
+        and a `LayerResult` for each layer in it.
+
+    Raises:
+        ValueError: If a value or shape is wrong, or the spiking model was not made of `model`.
+        TypeError: If an argument has a wrong type.
+
+    Example:
+
+    >>> import keras, keras_spiking, numpy as np
+    >>> inputs = keras.Input((4,))
+    >>> hidden = keras.layers.Dense(8, activation="relu", name="hidden")(inputs)
+    >>> model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(hidden))
+    >>> spiking = keras_spiking.convert(model, num_steps=10, dt=0.1)
+    >>> report = keras_spiking.compare(model, spiking, np.ones((2, 4)), num_steps=(10, 20))
+    >>> [(result.num_steps, result.layers[0].name) for result in report.results]
+    [(10, 'hidden_spikes'), (20, 'hidden_spikes')]
+    """
+    batch_size = _checks.positive_integer(_OWNER, "batch_size", batch_size)
+    if dts is not None:
+        dts = [
+            _checks.positive_number(_OWNER, "dts", dt, "a list of numbers of seconds")
+            for dt in _listed("dts", dts)
+        ]
+    if num_steps is not None:
+        num_steps = [
+            _checks.positive_integer(_OWNER, "num_steps", steps)
+            for steps in _listed("num_steps", num_steps)
+        ]
+    survey = Survey(_OWNER, model)
+    data = checked_data(_OWNER, "data", data, survey.model)
+    decisions = Decisions(_OWNER, survey, labels, num_samples(data))
+    own_dt, own_num_steps = _check_conversion(survey, spiking_model)
+    original = Copy(survey)
+    probes = {steps: Probe(spiking_model, steps) for steps in num_steps or [own_num_steps]}
+    _check_layers(survey, original, next(iter(probes.values())))
+
+    reference = keras.Model(
+        original.model.input,
+        [*original.model.outputs, *(active.tensor for active in original.activations)],
+    )
+    results = []
+    right = Agreement()
+    for probe in probes.values():
+        for dt in dts or [own_dt]:
+            probe.dt.assign(dt)
+            right = Agreement()
+            results.append(_run(reference, original, probe, dt, data, decisions, right, batch_size))
+    return Report(num_samples(data), right.share(), tuple(results))
+
+
+def _run(
+    reference: keras.Model,
+    original: Copy,
+    probe: Probe,
+    dt: float,
+    data: Any,
+    decisions: Decisions,
+    right: Agreement,
+    batch_size: int,
+) -> Result:
+    """Runs all data with one length and number of steps; `right` counts for the original."""
+    samples = num_samples(data)
+    num_outputs = len(original.model.outputs)
+    totals = {
+        name: LayerTotals(name, samples * num_calls, probe.num_steps, dt)
+        for name, num_calls in Counter(probe.names).items()
+    }
+    agreement, accuracy, error = Agreement(), Agreement(), RelativeError()
+    done = 0
+    for batch in batches(data, batch_size):
+        expected = [np.asarray(array) for array in reference.predict_on_batch(batch)]
+        activations: dict[str, list[np.ndarray]] = {name: [] for name in totals}
+        for active, values in zip(original.activations, expected[num_outputs:], strict=True):
+            activations[active.name].append(values)
+        outputs, counted = probe.run(batch)
+        for name, (mean, spikes, crowded) in zip(probe.names, counted, strict=True):
+            totals[name].add(mean, spikes, crowded, activations[name].pop(0))
+
+        for values, wanted in zip(outputs, expected[:num_outputs], strict=True):
+            error.add(values, wanted)
+        ours, theirs = decisions.of(outputs), decisions.of(expected[:num_outputs])
+        agreement.add(ours, theirs)
+        if decisions.labels is not None:
+            labels = [each[done : done + len(outputs[0])] for each in decisions.labels]
+            accuracy.add(ours, labels)
+            right.add(theirs, labels)
+        done += len(outputs[0])
+
+    layers = tuple(total.result(samples) for total in totals.values())
+    all_spikes = sum(total.spikes for total in totals.values())
+    neurons = sum(total.num_neurons for total in totals.values())
+    return Result(
+        dt=dt,
+        num_steps=probe.num_steps,
+        agreement=agreement.share(),
+        accuracy=accuracy.share(),
+        output_error=error.value(),
+        mean_rate=all_spikes / (samples * neurons * probe.num_steps * dt),
+        spikes=all_spikes / samples,
+        layers=layers,
+    )
+
+
+def _listed(name: str, values: Any) -> list[Any]:
+    if not isinstance(values, (list, tuple, np.ndarray)):
+        raise TypeError(
+            f"{_OWNER}: `{name}` must be a list or tuple; received {name}={values!r} of type "
+            f"{type(values).__name__}. For one value, give ({values},)."
+        )
+    if len(values) == 0:
+        raise ValueError(f"{_OWNER}: `{name}` must not be empty; received {name}={values!r}.")
+    return list(values)
+
+
+def _check_conversion(survey: Survey, spiking_model: Any) -> tuple[float, int]:
+    """Checks that the spiking model repeats its inputs, and returns its `dt` and steps."""
+    layers = spiking_model.layers if isinstance(spiking_model, keras.Model) else []
+    repeats = [layer for layer in layers if isinstance(layer, RepeatOverTime)]
+    spiking = [layer for layer in layers if isinstance(layer, SpikingActivation)]
+    if not repeats or not spiking:
+        raise ValueError(
+            f"{_OWNER}: `spiking_model` must be a model that convert(model, num_steps=...) "
+            "returned, with a number of steps, over which it repeats its inputs; received "
+            f"{spiking_model!r}."
+        )
+    outputs = [tuple(tensor.shape) for tensor in spiking_model.outputs]
+    expected = [tuple(tensor.shape) for tensor in survey.model.outputs]
+    if outputs != expected:
+        raise ValueError(
+            f"{_OWNER}: `spiking_model` must return what `model` returns, of shapes {expected}; "
+            f'received outputs of shapes {outputs}. Convert with readout="average" or "last".'
+        )
+    return float(ops.convert_to_numpy(spiking[0].dt)), repeats[0].num_steps
+
+
+def _check_layers(survey: Survey, original: Copy, probe: Probe) -> None:
+    """Checks that the spiking layers are those that the model would have."""
+    expected = sorted(active.name for active in original.activations)
+    if sorted(probe.names) != expected:
+        raise ValueError(
+            f"{_OWNER}: `spiking_model` must be what convert made of `model` ({survey.model.name!r}"
+            f"), with the spiking layers {expected}; received one with {sorted(probe.names)}."
+        )

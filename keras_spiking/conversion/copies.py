@@ -1,0 +1,297 @@
+"""Builds flat copies of a model: one with the same activations, and one that spikes."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_spiking.conversion import graph, rules
+from keras_spiking.conversion.survey import Survey
+from keras_spiking.layers import (
+    LastStep,
+    Lowpass,
+    RepeatOverTime,
+    SpikingActivation,
+    TemporalAvgPool,
+    TimeBatched,
+)
+
+
+@dataclass
+class Signal:
+    """A tensor of the copy.
+
+    The activation of `layer`, which has the name `name`, is applied only when a layer or an
+    output needs it: until then, whether it is to spike is not known.
+    """
+
+    tensor: Any
+    over_time: bool = False
+    name: str = ""
+    layer: Any = None
+    active: "Signal | None" = None
+    repeated: Any = None
+
+
+class Active(NamedTuple):
+    """One call of an activation.
+
+    Attributes:
+        name: Name of the copy's layer that applies it.
+        original: Name of the original's layer that has it.
+        tensor: What it returns in the copy.
+    """
+
+    name: str
+    original: str
+    tensor: Any
+
+
+class Copy:
+    """A copy of a model without nesting, in which every activation is a layer of its own.
+
+    Args:
+        survey: The model, which stays as it is, and what is known of it.
+        max_pooling: `"keep"` or `"average"`.
+
+    Attributes:
+        model: The copy, with copies of the weights.
+        activations: Every call of an activation that another layer follows, in order.
+    """
+
+    def __init__(self, survey: Survey, max_pooling: str = "keep"):
+        model = survey.model
+        self.survey = survey
+        self.max_pooling = max_pooling
+        self.activations: list[Active] = []
+        self._copies: dict[int, tuple[Any, Any]] = {}
+        self._activation_layers: dict[Any, tuple[str, Any]] = {}
+        self._outputs_to_name = set(survey.output_names)
+        self._names = set(survey.output_names)
+        inputs = [self._input(tensor) for tensor in keras.tree.flatten(model.input)]
+        signals = graph.interpret(model, [self.receive(tensor) for tensor in inputs], self._visit)
+        outputs = [
+            self.finish(signal, self._output_name(name))
+            for signal, name in zip(signals, survey.output_names, strict=True)
+        ]
+        self.model = keras.Model(
+            keras.tree.pack_sequence_as(model.input, inputs),
+            keras.tree.pack_sequence_as(model.output, outputs),
+            name=model.name,
+        )
+        for layer, copy in self._copies.values():
+            copy.set_weights(layer.get_weights())
+            if isinstance(copy, keras.layers.Normalization):
+                copy.finalize_state()
+
+    def input_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the copy's input for an input of the model."""
+        return shape
+
+    def receive(self, tensor: Any) -> Signal:
+        """What an input of the copy is."""
+        return Signal(tensor)
+
+    def apply(self, layer: Any, copy: Any, signals: Any, keywords: dict[str, Any]) -> Signal:
+        """Calls the copy of a layer on a structure of signals."""
+        return Signal(copy(keras.tree.map_structure(lambda each: each.tensor, signals), **keywords))
+
+    def fire(self, signal: Signal) -> Signal:
+        """Applies an activation that another layer follows."""
+        name, activation = self._activation_layer(signal, signal.tensor.shape[1:])
+        outputs = activation(signal.tensor)
+        self.activations.append(Active(name, signal.name, outputs))
+        return Signal(outputs)
+
+    def make_activation(self, signal: Signal, name: str) -> Any:
+        """A layer for an activation that another layer follows."""
+        return self.plain_activation(signal.layer, name)
+
+    def finish(self, signal: Signal, name: str) -> Any:
+        """Applies a final activation, and returns what is an output of the copy."""
+        tensor = signal.tensor
+        if signal.layer is not None:
+            activation = self.plain_activation(signal.layer, name)
+            tensor = activation(tensor)
+            if activation.name == name:
+                return tensor
+        return keras.layers.Identity(dtype=tensor.dtype, name=name)(tensor)
+
+    def plain_activation(self, layer: Any, name: str) -> Any:
+        """A layer that applies the activation of a layer without spikes."""
+        function = self.function(layer)
+        if function is not rules.activation_of(layer):
+            return function
+        return keras.layers.Activation(
+            function,
+            activity_regularizer=layer.activity_regularizer,
+            dtype=layer.dtype_policy,
+            name=name,
+        )
+
+    def function(self, layer: Any) -> Any:
+        """The activation of a layer: a function, or the copy of an activation layer."""
+        function = rules.activation_of(layer)
+        return self._copy(layer.name, layer) if function is layer else function
+
+    def unused(self, name: str) -> str:
+        """The name, or, where a layer of the copy has it, that name with a number."""
+        chosen, number = name, 1
+        while chosen in self._names:
+            number += 1
+            chosen = f"{name}_{number}"
+        self._names.add(chosen)
+        return chosen
+
+    def _input(self, tensor: Any) -> Any:
+        self._names.add(tensor.name)
+        shape = self.input_shape(tuple(tensor.shape))
+        return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=tensor.name)
+
+    def _visit(
+        self, name: str, layer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Signal:
+        (signals,) = arguments
+        if type(layer) in rules.ACTIVATIONS:
+            if rules.activation_of(layer) is None:
+                return signals
+            signal = self._active(signals)
+            return Signal(signal.tensor, signal.over_time, name, layer)
+        signals = keras.tree.map_structure(self._active, signals)
+        if "training" not in inspect.signature(layer.call).parameters:
+            keywords = {}
+        outputs = self.apply(layer, self._copy(name, layer), signals, keywords)
+        if rules.activation_of(layer) is not None:
+            outputs.name, outputs.layer = name, layer
+        return outputs
+
+    def _active(self, signal: Signal) -> Signal:
+        if signal.layer is None:
+            return signal
+        if signal.active is None:
+            signal.active = self.fire(signal)
+        return signal.active
+
+    def _activation_layer(self, signal: Signal, features: Any) -> tuple[str, Any]:
+        # One for all calls of a layer, so that the weights of an activation stay shared; but a
+        # SpikingActivation is made for one shape.
+        key = (id(signal.layer), tuple(features))
+        if key not in self._activation_layers:
+            is_own_layer = type(signal.layer) in rules.ACTIVATIONS
+            name = self.unused(signal.name if is_own_layer else f"{signal.name}_spikes")
+            self._activation_layers[key] = (name, self.make_activation(signal, name))
+        return self._activation_layers[key]
+
+    def _copy(self, name: str, layer: Any) -> Any:
+        if id(layer) not in self._copies:
+            if type(layer) not in rules.ACTIVATIONS:
+                # The name of an output belongs to what returns that output in the copy.
+                name = f"{name}_over_time" if name in self.survey.output_names else name
+                name = self.unused(name)
+            self._copies[id(layer)] = (layer, rules.copy_of(layer, name, self.max_pooling))
+        return self._copies[id(layer)][1]
+
+    def _output_name(self, name: str) -> str:
+        if name in self._outputs_to_name:
+            self._outputs_to_name.remove(name)
+            return name
+        return self.unused(name)
+
+
+class SpikingCopy(Copy):
+    """A copy whose activations spike; its arguments are those of `convert`, checked.
+
+    What is the same at every step is computed once: the inputs are repeated where the first
+    activation spikes.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        *,
+        num_steps: int | None,
+        dt: Any,
+        spiking_aware_training: bool,
+        rate_scales: dict[str, float],
+        tau: float | None,
+        readout: str,
+        max_pooling: str,
+        seed: int | None,
+    ):
+        self.num_steps = num_steps
+        self.dt = dt
+        self.spiking_aware_training = spiking_aware_training
+        self.rate_scales = rate_scales
+        self.tau = tau
+        self.readout = readout
+        self.seed = seed
+        self._wrappers: dict[int, Any] = {}
+        super().__init__(survey, max_pooling)
+
+    def input_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return shape if self.num_steps else (shape[0], None, *shape[1:])
+
+    def receive(self, tensor: Any) -> Signal:
+        return Signal(tensor, over_time=self.num_steps is None)
+
+    def apply(self, layer: Any, copy: Any, signals: Any, keywords: dict[str, Any]) -> Signal:
+        # A layer that is called several times runs over time in all of its calls.
+        is_shared = self.survey.num_calls[id(layer)] > 1
+        if not is_shared and not any(each.over_time for each in keras.tree.flatten(signals)):
+            return super().apply(layer, copy, signals, keywords)
+        tensors = keras.tree.map_structure(self._over_time, signals)
+        if rules.takes_time(layer, keras.tree.flatten(tensors)):
+            return Signal(copy(tensors, **keywords), over_time=True)
+        if id(layer) not in self._wrappers:
+            self._wrappers[id(layer)] = TimeBatched(copy, name=copy.name)
+        return Signal(self._wrappers[id(layer)](tensors, **keywords), over_time=True)
+
+    def fire(self, signal: Signal) -> Signal:
+        inputs = self._over_time(signal)
+        name, spikes = self._activation_layer(signal, inputs.shape[2:])
+        outputs = spikes(inputs)
+        self.activations.append(Active(name, signal.name, outputs))
+        if self.tau is not None:
+            dtype = signal.layer.dtype_policy
+            name = self.unused(f"{name}_lowpass")
+            outputs = Lowpass(self.tau, dt=self.dt, dtype=dtype, name=name)(outputs)
+        return Signal(outputs, over_time=True)
+
+    def make_activation(self, signal: Signal, name: str) -> SpikingActivation:
+        seed = self.seed
+        if seed is not None:
+            # Another for each layer: else neurons of two layers would fire together.
+            seed = (seed + len(self._activation_layers)) % 2**32
+        return SpikingActivation(
+            self.function(signal.layer),
+            dt=self.dt,
+            seed=seed,
+            spiking_aware_training=self.spiking_aware_training,
+            rate_scale=self.rate_scales[signal.name],
+            activity_regularizer=signal.layer.activity_regularizer,
+            dtype=signal.layer.dtype_policy,
+            name=name,
+        )
+
+    def finish(self, signal: Signal, name: str) -> Any:
+        if self.readout != "sequence":
+            if signal.over_time:
+                read = TemporalAvgPool if self.readout == "average" else LastStep
+                dtype = signal.tensor.dtype
+                tensor = read(dtype=dtype, name=self.unused(f"{name}_readout"))(signal.tensor)
+                signal = Signal(tensor, False, signal.name, signal.layer)
+            return super().finish(signal, name)
+        tensor = self._over_time(signal)
+        if signal.layer is None:
+            return keras.layers.Identity(dtype=tensor.dtype, name=name)(tensor)
+        return TimeBatched(self.plain_activation(signal.layer, name), name=name)(tensor)
+
+    def _over_time(self, signal: Signal) -> Any:
+        if signal.over_time:
+            return signal.tensor
+        if signal.repeated is None:
+            assert self.num_steps is not None
+            repeat = RepeatOverTime(self.num_steps, name=self.unused("repeat"))
+            signal.repeated = repeat(signal.tensor)
+        return signal.repeated

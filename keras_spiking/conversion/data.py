@@ -1,0 +1,45 @@
+"""Arrays of samples: checked against a model's inputs, and cut into batches."""
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+
+def checked_data(owner: str, name: str, data: Any, model: Any) -> Any:
+    """Accepts an array for each input of a model, in the structure that the model takes."""
+    expected = [tuple(tensor.shape) for tensor in keras.tree.flatten(model.input)]
+    arrays = keras.tree.flatten(data)
+    if not all(hasattr(array, "shape") and hasattr(array, "dtype") for array in arrays):
+        raise TypeError(
+            f"{owner}: `{name}` must be an array, or as many as the model has inputs, as "
+            f"`model.predict` takes them; received {type(data).__name__}. Of a dataset, take "
+            "some batches and join them with numpy.concatenate."
+        )
+    shapes = [tuple(array.shape) for array in arrays]
+    fits = len(shapes) == len(expected) and all(
+        len(shape) == len(want)
+        and all(b is None or a == b for a, b in zip(shape[1:], want[1:], strict=True))
+        for shape, want in zip(shapes, expected, strict=True)
+    )
+    if not fits or len({shape[0] for shape in shapes}) != 1 or shapes[0][0] == 0:
+        raise ValueError(
+            f"{owner}: `{name}` must have one or more samples for each input of the model, of "
+            f"shapes {expected}; received shapes {shapes}."
+        )
+    return keras.tree.pack_sequence_as(
+        model.input, [keras.ops.convert_to_numpy(array) for array in arrays]
+    )
+
+
+def num_samples(data: Any) -> int:
+    """How many samples there are."""
+    return len(keras.tree.flatten(data)[0])
+
+
+def batches(data: Any, batch_size: int) -> Iterator[Any]:
+    """The samples in batches; the last one may be smaller."""
+    for start in range(0, num_samples(data), batch_size):
+        part = slice(start, start + batch_size)
+        yield keras.tree.map_structure(operator.itemgetter(part), data)

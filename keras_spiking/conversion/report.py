@@ -1,0 +1,203 @@
+"""What `compare` returns: rows of data, as a table, and as a figure."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# A layer's mean output is said to part from the original's where its relative error exceeds this.
+PARTING_ERROR = 0.3
+_NAMES = ("layer", "parts at")  # columns that hold no numbers
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """What one spiking layer did, over all samples.
+
+    Attributes:
+        name: Name of the layer in the spiking model.
+        mean_rate: Mean firing rate in hertz, of all neurons and samples.
+        top_rate: The 99.9th percentile, over neurons and samples, of the firing rate in hertz.
+        spikes: Mean number of spikes of the whole layer per inference.
+        silent: Share of neurons that fired for none of the samples.
+        several: Share of steps with more than one spike, of all neurons and samples.
+        error: Relative error of the mean output over time against the original's activation:
+            the root of the mean square of the difference, divided by that of the activation.
+    """
+
+    name: str
+    mean_rate: float
+    top_rate: float
+    spikes: float
+    silent: float
+    several: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the spiking model did with one length and number of steps.
+
+    Attributes:
+        dt: Length of a time step in seconds.
+        num_steps: Number of time steps.
+        agreement: Share of decisions that are the original's; None if no output decides.
+        accuracy: Share of decisions that are right; None without labels.
+        output_error: Relative error of the outputs against the original's, as that of a layer.
+        mean_rate: Mean firing rate in hertz of all neurons.
+        spikes: Mean number of spikes per inference.
+        layers: A `LayerResult` for each spiking layer, in order.
+    """
+
+    dt: float
+    num_steps: int
+    agreement: float | None
+    accuracy: float | None
+    output_error: float
+    mean_rate: float
+    spikes: float
+    layers: tuple[LayerResult, ...]
+
+    @property
+    def parts_at(self) -> str | None:
+        """Name of the first layer whose error exceeds 0.3, or None."""
+        return next((each.name for each in self.layers if each.error > PARTING_ERROR), None)
+
+    def notes(self) -> list[str]:
+        """What to know of this result, in sentences."""
+        notes = [
+            f"{each.name}: several spikes in {_percent(each.several)} of steps, since its rates "
+            "exceed one spike per step (rate * dt > 1)"
+            for each in self.layers
+            if each.several > 0
+        ]
+        if self.parts_at is not None:
+            notes.append(
+                f"{self.parts_at}: the first layer whose mean output parts from the original's "
+                f"(error above {PARTING_ERROR:g})"
+            )
+        return notes
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a spiking model does, and costs, beside the model it was made of.
+
+    `print` shows it as text, a notebook as tables.
+
+    Attributes:
+        num_samples: Number of samples compared.
+        original_accuracy: Accuracy of the original; None without labels.
+        results: A `Result` for each length and number of steps.
+    """
+
+    num_samples: int
+    original_accuracy: float | None
+    results: tuple[Result, ...]
+
+    def __str__(self) -> str:
+        parts = [self._headline(), _text_table(self._settings())]
+        for result in self.results:
+            parts.append(f"{_setting(result)}:\n{_text_table(_layers(result))}")
+            parts.extend(f"- {note}" for note in result.notes())
+        return "\n\n".join(parts).replace("\n\n- ", "\n- ")
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p>{html.escape(self._headline())}</p>", _html_table(self._settings())]
+        for result in self.results:
+            parts.append(f"<p>{html.escape(_setting(result))}</p>")
+            parts.append(_html_table(_layers(result)))
+            notes = "".join(f"<li>{html.escape(note)}</li>" for note in result.notes())
+            parts.append(f"<ul>{notes}</ul>" if notes else "")
+        return "".join(parts)
+
+    def plot(self) -> Any:
+        """Draws accuracy against spikes, and the errors of the layers.
+
+        Without labels, agreement with the original stands for accuracy; where no output
+        decides, the error of the outputs.
+
+        Returns:
+            The `matplotlib.figure.Figure`.
+
+        Raises:
+            ImportError: If matplotlib is not installed (`pip install keras-spiking[viz]`).
+        """
+        from keras_spiking.conversion.figure import draw
+
+        return draw(self)
+
+    def _headline(self) -> str:
+        text = f"Spiking model beside the original, {self.num_samples:,} samples"
+        if self.original_accuracy is None:
+            return text
+        return f"{text}; accuracy of the original {_percent(self.original_accuracy)}"
+
+    def _settings(self) -> list[list[str]]:
+        header = ["dt (s)", "steps", "accuracy", "agreement", "output error", "mean rate (Hz)"]
+        rows = [
+            [
+                f"{result.dt:g}",
+                str(result.num_steps),
+                _percent(result.accuracy),
+                _percent(result.agreement),
+                f"{result.output_error:.3f}",
+                _number(result.mean_rate),
+                _number(result.mean_rate * result.dt),
+                _number(result.spikes),
+                result.parts_at or "-",
+            ]
+            for result in self.results
+        ]
+        return [[*header, "rate * dt", "spikes/inference", "parts at"], *rows]
+
+
+def _layers(result: Result) -> list[list[str]]:
+    header = ["layer", "mean rate (Hz)", "99.9 % rate (Hz)", "spikes/inference", "silent"]
+    rows = [
+        [
+            each.name,
+            _number(each.mean_rate),
+            _number(each.top_rate),
+            _number(each.spikes),
+            _percent(each.silent),
+            _percent(each.several),
+            f"{each.error:.3f}",
+        ]
+        for each in result.layers
+    ]
+    return [[*header, "several/step", "error"], *rows]
+
+
+def _setting(result: Result) -> str:
+    return f"dt {result.dt:g} s, {result.num_steps} steps"
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return "-"
+    return "< 0.01 %" if 0 < share < 5e-5 else f"{100 * share:.2f} %"
+
+
+def _number(value: float) -> str:
+    """Three significant digits, and thousands apart."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need: names to the left, numbers to the right."""
+    columns = [
+        [cell.ljust(width) if column[0] in _NAMES else cell.rjust(width) for cell in column]
+        for column in zip(*rows, strict=True)
+        for width in [max(map(len, column))]
+    ]
+    lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _html_table(rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows[1:])
+    return f"<table>{line(rows[0], 'th')}{body}</table>"
