@@ -116,11 +116,12 @@ class SpikingActivation(torch.nn.Module):
             return rates if self.return_sequences else rates[:, -1]
 
         dtype = state_dtype(rates)
-        increments = rates.detach().to(dtype) * self.dt
-        counts, _ = integrate_and_fire(increments, self._initial_voltage(rates, dtype))
+        spikes, _ = integrate_and_fire(
+            rates.detach().to(dtype), self._initial_voltage(rates, dtype), dt=self.dt
+        )
         if not self.return_sequences:
-            rates, counts = rates[:, -1], counts[:, -1]
-        return straight_through(rates, counts.mul_(1.0 / self.dt).to(rates.dtype))
+            rates, spikes = rates[:, -1], spikes[:, -1]
+        return straight_through(rates, spikes.to(rates.dtype))
 
     def _check_initial_state(self, inputs: Any) -> None:
         expected = (inputs.shape[0], *inputs.shape[2:])
