@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import command_line
 import fashion_mnist
-import spiking_fashion_mnist as command_line
+import spiking_fashion_mnist
 
 if TYPE_CHECKING:
     import keras
@@ -55,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--backend",
-        choices=command_line.BACKENDS,
+        choices=spiking_fashion_mnist.BACKENDS,
         help="of Keras (default: KERAS_BACKEND if set, else tensorflow)",
     )
     parser.add_argument(
@@ -217,8 +218,8 @@ def main(argv: list[str] | None = None) -> None:
     start = time.perf_counter()
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    command_line.check_packages(parser)
-    command_line.choose_backend(parser, arguments.backend)
+    command_line.check_packages(parser, spiking_fashion_mnist.PACKAGES)
+    spiking_fashion_mnist.choose_backend(parser, arguments.backend)
     command_line.make_directory(parser, arguments.output)
     try:
         data = fashion_mnist.load(arguments.data)
