@@ -64,6 +64,16 @@ def test_a_trained_model_is_converted(rng, capsys):
     assert "accuracy of the original" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")
+def test_pytorch_modules_train():
+    names = {}
+    exec(compile(block("python", "PyTorch"), str(README), "exec"), names)  # noqa: S102
+    outputs, model = names["outputs"], names["model"]
+    assert tuple(outputs.shape) == (32, 1)
+    outputs.sum().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
+
+
 def test_energy_prints_what_it_says(capsys):
     names = {"keras": keras, "keras_spiking": keras_spiking, "np": np}
     exec(compile(block("python", "Energy"), str(README), "exec"), names)  # noqa: S102
@@ -79,16 +89,6 @@ def test_energy_prints_what_it_says(capsys):
                 for each_line in (numbers, others)
             )
             np.testing.assert_allclose(numbers, others, rtol=0.02)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")
-def test_pytorch_modules_train():
-    names = {}
-    exec(compile(block("python", "PyTorch"), str(README), "exec"), names)  # noqa: S102
-    outputs, model = names["outputs"], names["model"]
-    assert tuple(outputs.shape) == (32, 1)
-    outputs.sum().backward()
-    assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
 
 
 def test_pictures_are_there():
