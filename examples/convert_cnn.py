@@ -15,15 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import command_line
 import fashion_mnist
 import numpy as np
-from spiking_fashion_mnist import (
-    BACKENDS,
-    check_packages,
-    choose_backend,
-    make_directory,
-    whole_number,
-)
+import spiking_fashion_mnist
 
 if TYPE_CHECKING:
     import keras
@@ -60,14 +55,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--epochs",
-        type=whole_number(1, 10_000),
+        type=command_line.whole_number(1, 10_000),
         metavar="N",
         help="how often the CNN sees the training images (default: "
         f"{FULL_EPOCHS} with the full data, else {SMALL_EPOCHS}; {QUICK_EPOCHS} with --quick)",
     )
     parser.add_argument(
         "--backend",
-        choices=BACKENDS,
+        choices=spiking_fashion_mnist.BACKENDS,
         help="of Keras (default: KERAS_BACKEND if set, else tensorflow)",
     )
     parser.add_argument(
@@ -85,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seed",
-        type=whole_number(0, 2**32 - 1),
+        type=command_line.whole_number(0, 2**32 - 1),
         default=0,
         metavar="N",
         help="of the weights and the order of the images (default: %(default)s)",
@@ -316,9 +311,9 @@ def main(argv: list[str] | None = None) -> None:
     start = time.perf_counter()
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    check_packages(parser)
-    backend = choose_backend(parser, arguments.backend)
-    make_directory(parser, arguments.output)
+    command_line.check_packages(parser, spiking_fashion_mnist.PACKAGES)
+    backend = spiking_fashion_mnist.choose_backend(parser, arguments.backend)
+    command_line.make_directory(parser, arguments.output)
     try:
         data = fashion_mnist.load(arguments.data)
     except fashion_mnist.DataError as error:
