@@ -28,7 +28,7 @@ def measure(backend: str, quick: bool) -> dict[str, Any]:
         print(f"  {shape}", flush=True)
         steps = make_steps(backend, way, BOTH, shape)
         compiling = first_calls(steps)
-        times = alternate(steps, seconds=0.5 if quick else 2)
+        times = alternate(steps, seconds=0.5 if quick else 1)
         rows += [
             {
                 "name": name,

@@ -42,7 +42,7 @@ def _measure(backend: str, quick: bool) -> Iterator[Timing]:
                 print(f"  {shape}, {way}, {passes}", flush=True)
                 steps = make_steps(backend, way, passes, shape)
                 first_calls(steps)
-                times = alternate(steps, seconds=1 if quick else 4)
+                times = alternate(steps, seconds=1 if quick else 2)
                 # The 2021 library's loops were compiled, so eager ones are no measure of it.
                 loops = _time_loops(backend, way, passes, shape) if way == WAYS[backend][0] else {}
                 for name in steps:
@@ -118,6 +118,6 @@ def _time_loops(backend: str, way: str, passes: str, shape: tuple[int, ...]) -> 
         loop.build(shape)
         step = {name: make_step(backend, way, passes, loop, *arrays(shape))}
         first_calls(step)
-        times = alternate(step, seconds=1, fewest=3, most=20)[name]
+        times = alternate(step, seconds=0.5, fewest=3, most=20)[name]
         milliseconds[name] = 1e3 * Spread.of(times).median
     return milliseconds

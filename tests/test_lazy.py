@@ -119,6 +119,7 @@ def start(code, folder):
     )
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="one backend is enough, and this one starts first")
 def test_models_load_whatever_was_imported_first(tmp_path):
     inputs = keras.Input((None, 3))
     spikes = keras_spiking.SpikingActivation(

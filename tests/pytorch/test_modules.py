@@ -13,8 +13,16 @@ import keras_spiking.pytorch
 from tests.pytorch.cases import MAKERS, UNITS, VOLTAGE, every_module, gradients, inputs_of
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-with_a_compiler = pytest.mark.skipif(
-    not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler"
+inductor = pytest.param(
+    "inductor",
+    marks=[
+        pytest.mark.skipif(
+            not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler"
+        ),
+        pytest.mark.skipif(
+            " " in torch.__file__, reason="PyTorch's compiler fails if its path has a space"
+        ),
+    ],
 )
 
 
@@ -37,14 +45,14 @@ def assert_same(actual, expected, exact):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
-@with_a_compiler
+@pytest.mark.parametrize("backend", ["aot_eager", inductor])
 @pytest.mark.parametrize("training", [True, False])
 @every_module
-def test_compiles_whole_with_its_gradients(make, training):
+def test_compiles_whole_with_its_gradients(make, training, backend):
     torch.compiler.reset()
     module = make().train(training)
     exact = isinstance(module, keras_spiking.pytorch.SpikingActivation)
-    compiled = torch.compile(module, fullgraph=True, dynamic=True)
+    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend=backend)
     for steps in (10, 37, 1000):
         inputs = inputs_of(steps)
         assert_same(gradients(module, inputs, compiled), gradients(module, inputs), exact)
