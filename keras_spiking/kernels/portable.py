@@ -140,13 +140,13 @@ def filter_end(
     since = ops.cast(ops.arange(steps - 1, -1, -1), inputs.dtype)
     since = ops.reshape(since, (-1, *[1] * (len(log_decay.shape) - 1)))
     steps = ops.cast(steps, inputs.dtype)
-    ends = [
-        weight(steps) * start + summed(gain * weight(since))
-        for gain, start in zip(gains, initial, strict=True)
-    ]
+    by_steps, at_start = weight(since), weight(steps)
+    weights = [gain * by_steps for gain in gains]
+    starts = [at_start * start for start in initial]
     if len(gains) == 2:
-        from_start = coupled_weight(steps) * initial[0]
-        ends[1] += coupling * (from_start + summed(gains[0] * coupled_weight(since)))
+        weights[1] += coupling * gains[0] * coupled_weight(since)
+        starts[1] += coupling * coupled_weight(steps) * initial[0]
+    ends = [start + summed(each) for start, each in zip(starts, weights, strict=True)]
     return tuple(ops.expand_dims(end, time_axis) for end in ends)
 
 

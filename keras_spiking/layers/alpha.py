@@ -8,6 +8,11 @@ from keras import ops
 
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
+# 1 - (1 + x) exp(-x) as a power series, to single precision for x < 0.3: powers and factors.
+_SERIES = tuple(
+    zip(*((n, (-1) ** n * (n - 1) / math.factorial(n)) for n in range(2, 9)), strict=True)
+)
+
 
 @keras.saving.register_keras_serializable("keras_spiking")
 class AlphaCell(FilterCell):
@@ -74,11 +79,10 @@ class AlphaCell(FilterCell):
     def gain(self, ratio: Any) -> Any:
         """`1 - (1 + ratio) * exp(-ratio)`, by its power series where the difference cancels."""
         small = ops.where(ratio < 0.3, ratio, 0.0)
-        series = 0.0
-        for power in range(8, 1, -1):
-            series = series * small + (-1) ** power * (power - 1) / math.factorial(power)
+        powers, factors = (ops.convert_to_tensor(each, ratio.dtype) for each in _SERIES)
+        series = ops.sum(factors * ops.expand_dims(small, -1) ** powers, axis=-1)
         direct = -ops.expm1(-ratio) - ratio * ops.exp(-ratio)
-        return ops.where(ratio < 0.3, series * small * small, direct)
+        return ops.where(ratio < 0.3, series, direct)
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
