@@ -12,7 +12,7 @@ from benchmarks.timing import Spread, ratios
 
 TWIN = "non-spiking twin"
 NUM_STEPS, HIDDEN, CLASSES, BATCH = 10, 128, 10, 32
-EPOCHS = {True: (50, 4), False: (200, 10)}  # steps and epochs, quick or not
+EPOCHS = {True: (50, 4), False: (50, 40)}  # steps and epochs, quick or not
 
 
 def measure(backend: str, quick: bool) -> dict[str, Any]:
