@@ -29,7 +29,10 @@ class _Span(NamedTuple):
     size: int
 
     def of(self, sequence: Any, time_axis: int) -> Any:
-        return sequence.narrow(time_axis, self.start, self.blocks * self.size)
+        length = self.blocks * self.size
+        if length == sequence.shape[time_axis]:
+            return sequence
+        return sequence.narrow(time_axis, self.start, length)
 
     def steps(self, part: Any, time_axis: int) -> tuple[Any, ...]:
         """The first steps of all blocks, the second ones, and so on, each `(..., blocks, ...)`."""
@@ -89,19 +92,25 @@ def _integrate_and_fire(
     start = ((voltage - voltage.floor()) * unit).round_().clamp_(max=unit - 1).to(integer)
     to_grid = unit if dt is None else dt * unit
     outputs = torch.empty_like(increments, memory_format=torch.contiguous_format)
-    for span in _spans(increments, time_axis):
-        rounded = (span.of(increments, time_axis) * to_grid).round_()
-        whole = (rounded * (1.0 / unit)).floor_()
+    spans = _spans(increments, time_axis)
+    # The same memory for all spans: new memory takes the system longer to give than sums take.
+    longest = spans[0].of(outputs, time_axis) if spans else outputs
+    buffers = [torch.empty_like(longest, dtype=each) for each in (None, integer, integer)]
+    for span in spans:
+        floats, added, voltages = (span._replace(start=0).of(each, time_axis) for each in buffers)
+        counts = span.of(outputs, time_axis)
+        torch.mul(span.of(increments, time_axis), to_grid, out=floats).round_()
+        torch.mul(floats, 1.0 / unit, out=counts).floor_()
         # Not a number only where the increment is not finite: that leaves the voltage as it was.
-        added = rounded.sub_(whole, alpha=unit).nan_to_num_(0.0).to(integer)
+        added.copy_(floats.sub_(counts, alpha=unit).nan_to_num_(0.0))
+        added.select(time_axis, 0).add_(start)
         # The sum may wrap around: its low digits, the voltage, are right all the same.
-        voltages = torch.cumsum(added, time_axis, dtype=integer).add_(start.unsqueeze(time_axis))
-        voltages.bitwise_and_(2**digits - 1)
+        torch.cumsum(added, time_axis, dtype=integer, out=voltages).bitwise_and_(2**digits - 1)
         start = voltages.select(time_axis, -1).clone()
         # A step's fraction has carried into a spike if the voltage fell below what was added: the
         # sign of the difference, as -1 or 0. (A comparison takes three times as long.)
-        carried = voltages.sub_(added).bitwise_right_shift_(sign).to(whole.dtype)
-        counts = torch.sub(whole, carried, out=span.of(outputs, time_axis))
+        floats.copy_(voltages.sub_(added).bitwise_right_shift_(sign))
+        counts.sub_(floats)
         if dt is not None:
             counts.mul_(1.0 / dt)
     return outputs, start.to(outputs.dtype) / unit
