@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def checked_data(owner: str, name: str, data: Any, model: Any) -> Any:
@@ -14,8 +15,9 @@ def checked_data(owner: str, name: str, data: Any, model: Any) -> Any:
     if not all(hasattr(array, "shape") and hasattr(array, "dtype") for array in arrays):
         raise TypeError(
             f"{owner}: `{name}` must be an array, or as many as the model has inputs, as "
-            f"`model.predict` takes them; received {type(data).__name__}. Of a dataset, take "
-            "some batches and join them with numpy.concatenate."
+            f"`model.predict` takes them; received {type(data).__name__}. Turn lists into arrays "
+            "with numpy.asarray; of a dataset, take some batches and join them with "
+            "numpy.concatenate."
         )
     shapes = [tuple(array.shape) for array in arrays]
     fits = len(shapes) == len(expected) and all(
@@ -28,9 +30,13 @@ def checked_data(owner: str, name: str, data: Any, model: Any) -> Any:
             f"{owner}: `{name}` must have one or more samples for each input of the model, of "
             f"shapes {expected}; received shapes {shapes}."
         )
-    return keras.tree.pack_sequence_as(
-        model.input, [keras.ops.convert_to_numpy(array) for array in arrays]
-    )
+    arrays = [keras.ops.convert_to_numpy(array) for array in arrays]
+    if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays):
+        raise ValueError(
+            f"{owner}: `{name}` must be finite; received values that are infinite or not a number. "
+            "Leave out the samples that have them, or give the values that training saw instead."
+        )
+    return keras.tree.pack_sequence_as(model.input, arrays)
 
 
 def num_samples(data: Any) -> int:

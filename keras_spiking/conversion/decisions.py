@@ -25,6 +25,7 @@ class Decisions:
 
     Raises:
         ValueError: If labels do not fit the outputs.
+        TypeError: If they are not numbers.
     """
 
     def __init__(self, owner: str, survey: Survey, labels: Any, num_samples: int):
@@ -94,6 +95,11 @@ def _checked_labels(
     owner: str, labels: np.ndarray, shape: tuple[Any, ...], kind: str
 ) -> np.ndarray:
     """Labels as decisions."""
+    if labels.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{owner}: `labels` must be numbers; received {labels.dtype}. Number the classes, as "
+            "with numpy.unique(labels, return_inverse=True)."
+        )
 
     def fits(expected: tuple[Any, ...]) -> bool:
         return labels.ndim == len(expected) and all(
@@ -122,5 +128,10 @@ def _checked_labels(
         raise ValueError(
             f"{owner}: `labels` must be classes from 0 to {shape[-1] - 1}; received values from "
             f"{labels.min()} to {labels.max()}."
+        )
+    if np.any(labels % 1):
+        raise ValueError(
+            f"{owner}: `labels` must be whole numbers, one for each class; received "
+            f"{labels[labels % 1 != 0][0]} among them. Round them, or give one-hot vectors."
         )
     return labels.astype("int64")

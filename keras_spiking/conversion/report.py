@@ -123,8 +123,13 @@ class Report:
         Raises:
             ImportError: If matplotlib is not installed (`pip install keras-spiking[viz]`).
         """
-        from keras_spiking.conversion.figure import draw
-
+        try:
+            from keras_spiking.conversion.figure import draw
+        except ImportError as error:
+            raise ImportError(
+                "Report: `plot` needs matplotlib, which is not installed. Install it with "
+                '`pip install "keras-spiking[viz]"`.'
+            ) from error
         return draw(self)
 
     def _headline(self) -> str:

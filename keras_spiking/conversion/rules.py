@@ -4,7 +4,13 @@ from typing import Any
 
 import keras
 
-from keras_spiking.layers import KerasSpikingLayer, TimeBatched
+from keras_spiking.layers import (
+    KerasSpikingLayer,
+    LastStep,
+    RepeatOverTime,
+    TemporalAvgPool,
+    TimeBatched,
+)
 
 _layers = keras.layers
 
@@ -74,6 +80,9 @@ _OVER_TIME = (
     _layers.Bidirectional,
     _layers.TimeDistributed,
     KerasSpikingLayer,
+    LastStep,
+    RepeatOverTime,
+    TemporalAvgPool,
     TimeBatched,
 )
 _ATTENTION = (

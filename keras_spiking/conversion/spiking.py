@@ -166,8 +166,9 @@ def _check_rate_scale(rate_scale: Any, example_data: Any, target_rate: Any) -> N
     if isinstance(rate_scale, Mapping):
         for name, scale in rate_scale.items():
             _checks.positive_number(_OWNER, f"rate_scale[{name!r}]", scale)
-    elif isinstance(rate_scale, str):
-        raise ValueError(
+    elif isinstance(rate_scale, (str, list, tuple)) or rate_scale is None:
+        error = ValueError if isinstance(rate_scale, str) else TypeError
+        raise error(
             f"{_OWNER}: `rate_scale` must be a positive number, a mapping of layer names to them, "
             f'or "calibrate"; received rate_scale={rate_scale!r}.'
         )

@@ -1,5 +1,7 @@
 """compare: every figure against NumPy, over a grid; what it says, draws and refuses."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -186,6 +188,15 @@ def test_a_report_draws_accuracy_or_agreement(rng, tmp_path):
     matplotlib.pyplot.close(figure)
 
 
+def test_drawing_without_matplotlib_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "keras_spiking.conversion.figure", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    original = model()
+    report = keras_spiking.compare(original, keras_spiking.convert(original, num_steps=2), DATA)
+    with pytest.raises(ImportError, match=r'^Report: `plot` needs .*"keras-spiking\[viz\]"'):
+        report.plot()
+
+
 DATA = np.ones((3, 4), "float32")
 BAD = [
     ({"dts": 0.1}, TypeError, r"`dts` must be a list or tuple; .* give \(0.1,\)"),
@@ -195,6 +206,10 @@ BAD = [
     ({"num_steps": 3}, TypeError, "`num_steps` must be a list or tuple"),
     ({"batch_size": 0}, ValueError, "`batch_size` must be a positive integer"),
     ({"data": DATA[:, :2]}, ValueError, r"`data` must have one or more .* \[\(3, 2\)\]"),
+    ({"data": DATA.tolist()}, TypeError, "`data` must be an array, .* lists into arrays with numpy"),
+    ({"data": DATA * np.inf}, ValueError, "`data` must be finite; received values that are infinite"),
+    ({"labels": np.array(list("abc"))}, TypeError, "`labels` must be numbers; received <U1. Number"),
+    ({"labels": np.full(3, 0.5)}, ValueError, "`labels` must be whole numbers, .* received 0.5 among"),
     ({"labels": np.zeros((3, 2))}, ValueError, r"`labels` must be classes, of shape \(3,\)"),
     ({"labels": np.zeros(2)}, ValueError, r"`labels` must be classes, .* received shape \(2,\)"),
     ({"labels": np.full(3, 7)}, ValueError, "`labels` must be classes from 0 to 2; .* 7 to 7"),

@@ -46,6 +46,11 @@ REFUSED = {
         "TimeDistributed.*runs over time",
     ),
     "spiking": ((5, 4), lambda: keras_spiking.Lowpass(0.1, name="x"), "Lowpass.*runs over time"),
+    "converted": (
+        (5, 4),
+        lambda: keras_spiking.TemporalAvgPool(name="x"),
+        "TemporalAvgPool.*runs over time",
+    ),
     "masking": ((5, 4), lambda: layers.Masking(name="x"), "Masking.*makes a mask"),
     "embedding": (
         (5,),
@@ -151,6 +156,7 @@ BAD_ARGUMENTS = [
     ({"seed": -1}, ValueError, "`seed` must be at least 0"),
     ({"rate_scale": 0}, ValueError, "`rate_scale` must be a number, positive .* rate_scale=0"),
     ({"rate_scale": "auto"}, ValueError, '`rate_scale` must be .* or "calibrate"; received .*auto'),
+    ({"rate_scale": [2.0]}, TypeError, r'`rate_scale` must be .* or "calibrate"; received .*\[2.0\]'),
     ({"rate_scale": {"hidden": -1}}, ValueError, r"`rate_scale\['hidden'\]` must be a number, pos"),
     ({"rate_scale": {"out": 2}}, ValueError, r"must name .* which are \['hidden'\]; .*\['out'\]"),
     ({"example_data": DATA}, ValueError, '`example_data` is for rate_scale="calibrate" only'),
@@ -160,6 +166,7 @@ BAD_ARGUMENTS = [
     ({**CALIBRATE, "target_rate": 0}, ValueError, "`target_rate` must be a number of hertz, pos"),
     ({**CALIBRATE, "example_data": [1, 2]}, TypeError, "`example_data` must be an array, .* list"),
     ({**CALIBRATE, "example_data": DATA[:, :3]}, ValueError, r"received shapes \[\(3, 3\)\]"),
+    ({**CALIBRATE, "example_data": DATA * np.nan}, ValueError, "`example_data` must be finite; .*"),
     ({**CALIBRATE, "example_data": DATA[:0]}, ValueError, "must have one or more samples"),
 ]
 
@@ -171,6 +178,6 @@ def test_wrong_arguments_raise_before_any_work(arguments, error, words):
 
 
 def test_arguments_are_checked_before_the_model_is_looked_at():
-    for arguments, error, words in BAD_ARGUMENTS[:10]:
+    for arguments, error, words in BAD_ARGUMENTS[:11]:
         with pytest.raises(error, match=words):
             keras_spiking.convert(None, **arguments)
