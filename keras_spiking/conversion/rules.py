@@ -134,6 +134,15 @@ def copy_of(layer: Any, name: str, max_pooling: str) -> Any:
     return make.from_config(config)
 
 
+def _is_misread(layer: Any) -> bool:
+    """Whether Keras gets the order of the axes wrong that an equation leaves out on the left."""
+    named = layer.equation.partition(",")[0].replace(" ", "")
+    if not named.startswith("..."):
+        return False
+    left_out = layer.get_build_config()["input_shape"][1 : 3 - len(named)]
+    return list(left_out) != list(reversed(left_out))
+
+
 def refusal(layer: Any, keywords: dict[str, Any]) -> str | None:
     """Why a call of a layer cannot be converted and what to do, or None if it can."""
     if not isinstance(layer, _layers.Layer):
@@ -175,6 +184,11 @@ def refusal(layer: Any, keywords: dict[str, Any]) -> str | None:
         return (
             "wraps a layer with an activation of its own. Put the activation in a layer after it, "
             'as in keras.layers.Activation("relu").'
+        )
+    if type(layer) is _layers.EinsumDense and _is_misread(layer):
+        return (
+            f"has an equation, {layer.equation!r}, of whose axes in `...` Keras reverses the order "
+            "when it computes the output's shape. Name them, as in 'abcd,de->abce'."
         )
     if layer.quantization_mode is not None:
         return f"is quantized ({layer.quantization_mode}). Convert the model first, then quantize."

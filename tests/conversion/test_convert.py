@@ -9,6 +9,7 @@ from keras import layers
 
 import keras_spiking
 from keras_spiking.conversion import rules
+from tests.compiled import BACKEND
 from tests.conversion.models import MODELS, built, data_for, sequential, weird
 
 # So long a step that every rate is met to within a ten thousandth.
@@ -52,25 +53,40 @@ BLOCKS = {
     "average": lambda: [layers.AveragePooling2D(2, padding="same"), layers.LayerNormalization()],
     "grow": lambda: [layers.UpSampling2D(2), layers.Dense(2, activation="elu")],
     "turn": lambda: [layers.Permute((2, 1, 3)), layers.ZeroPadding2D(1)],
+    "separable": lambda: [layers.SeparableConv2D(3, 2, padding="same", activation="sigmoid")],
+    "transposed": lambda: [layers.Conv2DTranspose(2, 2, activation="relu"), layers.Cropping2D(1)],
+    "einsum": lambda: [
+        layers.GlobalAveragePooling2D(),
+        layers.RepeatVector(6),
+        layers.EinsumDense("...d,de->...e", 4, activation="tanh"),
+        layers.Reshape((4, 3, 2)),
+    ],
+    "scale": lambda: [layers.Rescaling(0.5, offset=0.1), layers.GroupNormalization(1)],
+    "squash": lambda: [layers.Conv2D(3, 1), layers.UnitNormalization(), layers.PReLU()],
+    "elu": lambda: [layers.ELU(), layers.UpSampling2D((1, 2))],
 }
 
 
-@settings(max_examples=4, deadline=None)
+MERGES = (layers.Add, layers.Subtract, layers.Multiply, layers.Maximum, layers.Concatenate)
+
+
+# JAX compiles each of the models, twice.
+@settings(max_examples={"jax": 4, "tensorflow": 8, "torch": 25}[BACKEND], deadline=None)
 @given(
     blocks=st.lists(st.sampled_from(sorted(BLOCKS)), min_size=1, max_size=4),
-    residual=st.booleans(),
+    merge=st.sampled_from([None, *MERGES]),
     final=st.sampled_from([None, "softmax", "sigmoid", "tanh"]),
     static=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_long_steps_give_the_outputs_of_any_model(blocks, residual, final, static, seed):
+def test_long_steps_give_the_outputs_of_any_model(blocks, merge, final, static, seed):
     keras.utils.set_random_seed(seed)
     inputs = x = keras.Input((5, 4, 2))
     for block in blocks:
         for layer in BLOCKS[block]():
             x = layer(x)
-    if residual:
-        x = layers.Add()([x, layers.Dense(x.shape[-1], activation="relu")(x)])
+    if merge is not None:
+        x = merge()([x, layers.Dense(x.shape[-1], activation="relu")(x)])
     x = layers.Dense(3, activation="relu")(layers.Flatten()(x))
     model = keras.Model(inputs, layers.Dense(2, activation=final)(x))
     data = np.random.default_rng(seed).normal(size=(2, 5, 4, 2)).astype("float32")
@@ -185,6 +201,22 @@ def test_max_pooling_may_become_average_pooling(rng):
     data = data_for(maximum, rng)
     spiking = keras_spiking.convert(maximum, num_steps=2, dt=LONG, max_pooling="average")
     assert_equal(spiking.predict_on_batch(data), average.predict_on_batch(data))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["", "Global", "Adaptive"])
+def test_every_max_pooling_may_become_average_pooling(kind, rank, rng):
+    arguments = {"": (2,), "Global": (), "Adaptive": (2,)}[kind]
+
+    def make(what):
+        pool = getattr(layers, f"{kind}{what}Pooling{rank}D")(*arguments)
+        return sequential((4,) * rank + (2,), layers.ReLU(), pool)
+
+    maximum, average = make("Max"), make("Average")
+    data = data_for(maximum, rng)
+    for max_pooling, model in (("keep", maximum), ("average", average)):
+        spiking = keras_spiking.convert(maximum, num_steps=2, dt=LONG, max_pooling=max_pooling)
+        assert_equal(spiking.predict_on_batch(data), model.predict_on_batch(data))
 
 
 def test_a_compiled_model_evaluates_and_trains_at_once(rng):

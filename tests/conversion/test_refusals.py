@@ -67,6 +67,11 @@ REFUSED = {
         lambda: layers.Dense(3, activation="softmax", name="x"),
         "Dense.*has a softmax .* that another layer follows",
     ),
+    "einsum": (
+        (5, 4, 2),
+        lambda: layers.EinsumDense("...d,de->...e", 3, name="x"),
+        r"EinsumDense.*'\.\.\.d,de->\.\.\.e', of whose axes .* Name them, as in 'abcd,de->abce'",
+    ),
     "spectral": (
         (4, 4, 1),
         lambda: layers.SpectralNormalization(layers.Conv2D(2, 2, activation="relu"), name="x"),
