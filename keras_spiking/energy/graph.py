@@ -1,12 +1,12 @@
 """The graph of a model: where each layer is used, those in nested models included."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import keras
 
-from keras_spiking.layers import SpikingActivation, TimeBatched
+from keras_spiking.layers import RepeatOverTime, SpikingActivation, TimeBatched
 
 # These apply what they wrap to each time step.
 OVER_STEPS = (keras.layers.TimeDistributed, TimeBatched)
@@ -21,7 +21,8 @@ class LayerUse:
     Args:
         layer: The layer.
         name: Its name, after those of the models that it is nested in.
-        input_shapes: Shapes of the tensors that the layer gets, batch axis included.
+        input_shapes: Shapes of the tensors that the layer gets, batch axis included; with None for
+            an axis of time, also of the steps that `RepeatOverTime` made.
         output_shapes: Shapes of the tensors that it gives.
 
     Example:
@@ -177,52 +178,88 @@ class Spikes(NamedTuple):
     rate_scale: float
 
 
+class Content(NamedTuple):
+    """What a tensor holds: which spikes, if any, and whether its axis 1 is time.
+
+    Only the steps that `RepeatOverTime` makes are sure to be time: of others nothing says so.
+    """
+
+    spikes: Spikes | None = None
+    over_time: bool = False
+
+
 class Collector:
     """Walks a graph to list its uses of layers, and the spikes that each gets.
 
-    The value of a tensor of spikes is what they are, and None for others.
+    The value of a tensor is its `Content`.
     """
 
     def __init__(self) -> None:
         self.uses: list[LayerUse] = []
         self.spikes: list[Spikes | None] = []
 
-    def apply(self, name: str, node: Any, values: list[Spikes | None]) -> list[Spikes | None]:
-        use = as_use(name, node)
-        spikes = values[0] if len(set(values)) == 1 else None
+    def apply(self, name: str, node: Any, values: list[Content]) -> list[Content]:
+        over_time = [value.over_time for value in values]
+        keeps_time = _keeps_time(node, over_time)
+        use = as_use(name, node, over_time, keeps_time)
+        spikes = values[0].spikes if len({value.spikes for value in values}) == 1 else None
         self.uses.append(use)
         self.spikes.append(spikes)
-        passed_on: list[Spikes | None] = [None] * len(node.outputs)
+        passed_on: Spikes | None = None
         if isinstance(use.layer, SpikingActivation):
             dt = float(keras.ops.convert_to_numpy(use.layer.dt))
-            passed_on[0] = Spikes(dt, use.layer.rate_scale)
+            passed_on = Spikes(dt, use.layer.rate_scale)
         elif _rearranges(use.layer):
-            passed_on[0] = spikes
-        return passed_on
+            passed_on = spikes
+        # Further outputs are states.
+        return [Content(passed_on, keeps_time)] + [Content()] * (len(node.outputs) - 1)
 
-    def fold(self, value: Spikes | None) -> Spikes | None:
-        return value
+    def fold(self, value: Content) -> Content:
+        return Content(value.spikes)
 
-    def unfold(self, value: Spikes | None, like: Spikes | None) -> Spikes | None:
-        return value
+    def unfold(self, value: Content, like: Content) -> Content:
+        return Content(value.spikes, like.over_time)
 
 
 def uses_of(model: Any) -> list[LayerUse]:
     """Every use of a layer in a model, nested models included."""
     collector = Collector()
-    walk(model, [None] * len(model.inputs), collector)
+    walk(model, [Content()] * len(model.inputs), collector)
     return collector.uses
 
 
-def as_use(name: str, node: Any) -> LayerUse:
-    """A Keras node, with what rules need of it."""
+def as_use(
+    name: str, node: Any, over_time: Sequence[bool] = (), keeps_time: bool = False
+) -> LayerUse:
+    """A Keras node, with what rules need of it; axis 1 of these inputs, and the output, is time."""
     # An input has no inputs of its own.
     inputs = node.input_tensors or node.outputs
     return LayerUse(
-        node.operation,
-        name,
-        [tuple(tensor.shape) for tensor in inputs],
-        [tuple(tensor.shape) for tensor in node.outputs],
+        node.operation, name, _shapes(inputs, over_time), _shapes(node.outputs, [keeps_time])
+    )
+
+
+def _shapes(tensors: list[Any], over_time: Sequence[bool]) -> list[Shape]:
+    shapes: list[Shape] = [tuple(tensor.shape) for tensor in tensors]
+    for index, is_over_time in enumerate(over_time):
+        if is_over_time:
+            shapes[index] = (shapes[index][0], None, *shapes[index][2:])
+    return shapes
+
+
+def _keeps_time(node: Any, over_time: list[bool]) -> bool:
+    """Whether axis 1 of a layer's output is time, where it is of these inputs."""
+    layer = node.operation
+    if isinstance(layer, RepeatOverTime):
+        return True
+    if isinstance(layer, OVER_STEPS):
+        return any(over_time)
+    if isinstance(layer, (keras.layers.Permute, keras.layers.Reshape)):
+        return False
+    shape = node.outputs[0].shape
+    return any(
+        is_over_time and len(tensor.shape) == len(shape) and tensor.shape[1] == shape[1]
+        for tensor, is_over_time in zip(node.input_tensors, over_time, strict=False)
     )
 
 

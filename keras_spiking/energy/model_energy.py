@@ -8,7 +8,15 @@ import keras
 from keras_spiking import _checks
 from keras_spiking.config import default
 from keras_spiking.energy import devices, layer_stats, plot, report
-from keras_spiking.energy.graph import OVER_STEPS, Collector, LayerUse, is_graph, uses_of, walk
+from keras_spiking.energy.graph import (
+    OVER_STEPS,
+    Collector,
+    Content,
+    LayerUse,
+    is_graph,
+    uses_of,
+    walk,
+)
 from keras_spiking.energy.rates import measure_rates
 
 COLUMNS = ("name", "output_shape", "params", "connections", "neurons", "energy cpu")
@@ -32,7 +40,8 @@ class ModelEnergy:
     *Connections* are the weights through which elements of the input reach units of the output,
     the padding of convolutions included. *Neurons* are the units that an activation or a filter
     updates at a step. A None axis after that of the batch is time, and does not count; nor does
-    the axis that `TimeDistributed`, `TimeBatched` and the layers of `keras_spiking` run over.
+    the axis that `TimeDistributed`, `TimeBatched` and the layers of `keras_spiking` run over, nor
+    the steps that `RepeatOverTime` makes, as in models that `convert` made.
     Pooling, merges, normalization and what only moves elements count nothing: they are part of
     the connections around them. `register_layer` says how a layer of yours counts.
 
@@ -87,7 +96,7 @@ class ModelEnergy:
         _check_model(model)
         self.model = model
         collector = Collector()
-        walk(model, [None] * len(model.inputs), collector)
+        walk(model, [Content()] * len(model.inputs), collector)
         self.uses: dict[Any, list[LayerUse]] = {}
         self.layer_stats: dict[Any, layer_stats.Stats] = {}
         self.layer_rates: dict[Any, float] = {}

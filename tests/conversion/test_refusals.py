@@ -161,7 +161,11 @@ BAD_ARGUMENTS = [
     ({"seed": -1}, ValueError, "`seed` must be at least 0"),
     ({"rate_scale": 0}, ValueError, "`rate_scale` must be a number, positive .* rate_scale=0"),
     ({"rate_scale": "auto"}, ValueError, '`rate_scale` must be .* or "calibrate"; received .*auto'),
-    ({"rate_scale": [2.0]}, TypeError, r'`rate_scale` must be .* or "calibrate"; received .*\[2.0\]'),
+    (
+        {"rate_scale": [2.0]},
+        TypeError,
+        r'`rate_scale` must be .* or "calibrate"; received .*\[2.0\]',
+    ),
     ({"rate_scale": {"hidden": -1}}, ValueError, r"`rate_scale\['hidden'\]` must be a number, pos"),
     ({"rate_scale": {"out": 2}}, ValueError, r"must name .* which are \['hidden'\]; .*\['out'\]"),
     ({"example_data": DATA}, ValueError, '`example_data` is for rate_scale="calibrate" only'),

@@ -217,6 +217,48 @@ class TestSpikes:
         assert neurons == 0
 
 
+def test_a_converted_model_costs_what_its_spikes_do(rng):
+    """With `num_steps` or without: the steps of a sample are no part of its connections."""
+    steps, dt = 6, 0.1
+    original = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Conv2D(2, 3, activation="relu", name="conv"),
+            layers.Conv2D(3, 3, activation="relu", name="second"),
+            layers.Flatten(),
+            layers.Dense(5, activation="relu", name="dense"),
+            layers.Dropout(0.5),
+            layers.Dense(2, name="out"),
+        ]
+    )
+    data = rng.normal(size=(4, 6, 6, 1)).astype("float32")
+    options = {"dt": dt, "rate_scale": 9.0, "seed": 0, "tau": 0.2}
+    shown = keras_spiking.convert(original, num_steps=steps, **options)
+    given = keras_spiking.convert(original, **options)
+    energies = [
+        ModelEnergy(shown, data),
+        ModelEnergy(given, data[:, None].repeat(steps, axis=1)),
+    ]
+    for energy in energies:
+        counted = {uses[0].name: energy.layer_stats[layer] for layer, uses in energy.uses.items()}
+        for layer in original.layers[:-1]:
+            expected = ModelEnergy.compute_layer_stats(layer)["connections"]
+            assert counted[layer.name]["connections"] == expected
+        assert counted["out_over_time"]["connections"] == 10
+        assert counted["second_spikes"]["neurons"] == 12
+        assert counted["dense_spikes_lowpass"]["neurons"] == 5
+        assert "as their number is fixed" not in energy.summary_string()
+    totals = [energy.total_energy("loihi", steps, dt) for energy in energies]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
+
+    unfiltered = keras_spiking.convert(original, num_steps=steps, **{**options, "tau": None})
+    energy = ModelEnergy(unfiltered, data)
+    synops, _ = energy.layer_energy(unfiltered.get_layer("dense"), "loihi", steps, dt)
+    (result,) = keras_spiking.compare(original, unfiltered, data).results
+    # Each spike of the second convolution reaches all five units.
+    assert synops == pytest.approx(result.layers[1].spikes * 5 * 27.1e-12, rel=1e-4)
+
+
 def test_states_and_random_numbers_stay_as_they_were(rng):
     data = rng.uniform(0, 60, size=(4, 5, 3)).astype("float32")
     results = []
