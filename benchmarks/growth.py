@@ -96,6 +96,6 @@ def run_steps(backend: str, name: str, shape: tuple[int, ...]) -> None:
 
 
 def _peak() -> int:
-    """Bytes that this process had at most (Linux; its `getrusage` tells a parent's peak as well)."""
+    """Bytes that this process had at most (on Linux, where `getrusage` tells its parent's too)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
