@@ -117,7 +117,7 @@ def register_device(
 
 def get_device(owner: str, name: str) -> Device:
     """The device of that name."""
-    if name not in DEVICES:
+    if not isinstance(name, str) or name not in DEVICES:
         raise ValueError(
             f"{owner}: `device` must be one of {', '.join(DEVICES)}; received device={name!r}. Add "
             "another with keras_spiking.ModelEnergy.register_device."

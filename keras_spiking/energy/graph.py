@@ -267,6 +267,7 @@ def _keeps_time(node: Any, over_time: list[bool]) -> bool:
 REARRANGING = (
     keras.layers.ActivityRegularization,
     keras.layers.AlphaDropout,
+    keras.layers.CenterCrop,
     keras.layers.Concatenate,
     keras.layers.Cropping1D,
     keras.layers.Cropping2D,

@@ -10,6 +10,7 @@ has as many connections as one in the middle.
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -95,8 +96,8 @@ def compute_layer_stats(layer: layers.Layer, node: Any = None) -> Stats:
 
     Raises:
         TypeError: If `layer` is no layer.
-        ValueError: If the layer was never called, a shape that counts is not defined, or the rule
-            for a layer returns something else than it should.
+        ValueError: If the layer was never called, or not by `node`, a shape that counts is not
+            defined, or the rule for a layer returns something else than it should.
     """
     if not isinstance(layer, layers.Layer):
         raise TypeError(
@@ -105,6 +106,11 @@ def compute_layer_stats(layer: layers.Layer, node: Any = None) -> Stats:
         )
     if is_graph(layer):
         return total(map(stats_of, uses_of(layer)))
+    if node is not None and node not in layer._inbound_nodes:
+        raise ValueError(
+            f"ModelEnergy: `node` must be one of the uses of layer {layer.name!r}; received "
+            f"{node!r}. Give an element of layer._inbound_nodes, or None for the first."
+        )
     nodes = [node] if node is not None else layer._inbound_nodes
     if not nodes:
         raise ValueError(
@@ -200,6 +206,7 @@ _LINEAR = (
     layers.Masking,
     layers.Normalization,
     layers.Rescaling,
+    layers.Resizing,
     layers.Subtract,
     layers.UpSampling1D,
     layers.UpSampling2D,
@@ -214,12 +221,16 @@ _NOT_LINEAR = (
     layers.GlobalMaxPooling1D,
     layers.GlobalMaxPooling2D,
     layers.GlobalMaxPooling3D,
+    layers.GroupNormalization,
+    layers.LayerNormalization,
     layers.MaxPooling1D,
     layers.MaxPooling2D,
     layers.MaxPooling3D,
     layers.Maximum,
     layers.Minimum,
     layers.Multiply,
+    layers.RMSNormalization,
+    layers.UnitNormalization,
 )
 
 RULES.update(dict.fromkeys(_LINEAR, lambda use: {}))
@@ -310,6 +321,12 @@ def _over_time(use: LayerUse) -> Stats:
     These layers know which axis is time, whether its length is fixed or not.
     """
     return {"neurons": elements((None, *use.input_shape[2:]), use)}
+
+
+@register_layer(layers.SpectralNormalization)
+def _normalized_weights(use: LayerUse) -> Stats:
+    """In inference, the layer that it wraps."""
+    return stats_of(replace(use, layer=use.layer.layer))
 
 
 @register_layer(layers.TimeDistributed)

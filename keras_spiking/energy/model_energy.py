@@ -199,7 +199,7 @@ class ModelEnergy:
         Raises:
             ValueError, TypeError: As `table`.
         """
-        _checks.size("ModelEnergy", "line_length", line_length)
+        _checks.positive_integer("ModelEnergy", "line_length", line_length)
         _checks.boolean("ModelEnergy", "print_warnings", print_warnings)
         return report.text(self, columns, timesteps_per_inference, dt, line_length, print_warnings)
 
@@ -238,7 +238,7 @@ class ModelEnergy:
             ImportError: If matplotlib is not installed.
             ValueError, TypeError: As `layer_energy`.
         """
-        names = [devices] if isinstance(devices, str) else list(devices)
+        names = list(devices) if isinstance(devices, (list, tuple)) else [devices]
         return plot.draw(self, names, timesteps_per_inference, dt)
 
     def _repr_html_(self) -> str:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from keras_spiking.energy.devices import get_device
+
 if TYPE_CHECKING:
     from keras_spiking.energy.model_energy import ModelEnergy
 
@@ -12,7 +14,12 @@ BLUE, ORANGE = "#0072B2", "#E69F00"
 def draw(energy: "ModelEnergy", devices: list[str], steps: int, dt: float | None) -> Any:
     """A panel per device, with a bar per layer: synaptic operations and neuron updates, stacked."""
     if not devices:
-        raise ValueError("ModelEnergy: `devices` must name one or more devices; received none.")
+        raise ValueError(
+            "ModelEnergy: `devices` must name one or more devices; received none. Give one, as in "
+            "plot('loihi'), or a list."
+        )
+    for device in devices:
+        get_device("ModelEnergy", device)
     energies = {
         device: energy.table(
             ("name", f"synop_energy {device}", f"neuron_energy {device}"), steps, dt

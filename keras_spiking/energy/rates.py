@@ -107,7 +107,19 @@ def _checked(model: Any, example_data: Any) -> list[np.ndarray]:
                 f"{owner}: `example_data` must have an array for each input of the model, "
                 f"{expected}; it has none for {', '.join(missing)}."
             )
-    arrays = [ops.convert_to_numpy(array) for array in in_order(model, example_data)]
+    leaves = in_order(model, example_data)
+    if not all(hasattr(array, "shape") and hasattr(array, "dtype") for array in leaves):
+        raise TypeError(
+            f"{owner}: `example_data` must be an array for each input of the model, {expected}; "
+            f"received {type(example_data).__name__}. Turn lists into arrays with numpy.asarray; "
+            "of a dataset, take some batches and join them with numpy.concatenate."
+        )
+    arrays = [ops.convert_to_numpy(array) for array in leaves]
+    if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays):
+        raise ValueError(
+            f"{owner}: `example_data` must be finite; received values that are infinite or not a "
+            "number. Leave out the samples that have them."
+        )
     shapes = [array.shape for array in arrays]
     fit = len(arrays) == len(model.inputs) and all(
         len(shape) == len(tensor.shape)

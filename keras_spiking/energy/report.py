@@ -41,6 +41,11 @@ def rows(
 
 def _check_columns(energy: "ModelEnergy", columns: Sequence[str]) -> None:
     known = [*TEXTS[:2], *COUNTS, *RATES]
+    if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
+        raise TypeError(
+            f"ModelEnergy: `columns` must be a list or tuple of names; received "
+            f"columns={columns!r}. For one column, give ('energy cpu',)."
+        )
     if not columns:
         raise ValueError(
             "ModelEnergy: `columns` must name one or more columns; received none. "

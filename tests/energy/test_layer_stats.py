@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import keras_spiking
+from keras_spiking.conversion import rules
 from keras_spiking.energy import compute_layer_stats, layer_stats, register_layer
 from tests.compiled import BACKEND
 
@@ -115,14 +116,37 @@ def test_what_a_transposed_convolution_crops_counts():
     assert stats_of(cropped, (3, 4, 2))["connections"] == whole
 
 
+SHAPES = {"1D": (4, 6), "2D": (4, 6, 2), "3D": (4, 4, 4, 2)}
+
+
+def of_every_rank(kinds):
+    """Layers with their inputs, for one to three axes in space, by name."""
+    return {
+        f"{kind}{rank}": (
+            lambda name=f"{kind}{rank}", arguments=arguments: getattr(layers, name)(*arguments),
+            shape,
+        )
+        for kind, arguments in kinds.items()
+        for rank, shape in SHAPES.items()
+    }
+
+
 WITHOUT_WEIGHTS = {
     **{
         name: (lambda name=name: getattr(layers, name)(), (4, 6, 2))
-        for name in """
-            Flatten Identity GlobalAveragePooling2D UpSampling2D ZeroPadding2D Cropping2D
-            BatchNormalization ActivityRegularization
-        """.split()
+        for name in "Flatten Identity BatchNormalization ActivityRegularization".split()
     },
+    **of_every_rank(
+        {
+            "AveragePooling": (2,),
+            "GlobalAveragePooling": (),
+            "AdaptiveAveragePooling": (2,),
+            "UpSampling": (2,),
+            "ZeroPadding": (1,),
+            "Cropping": (1,),
+            "SpatialDropout": (0.5,),
+        }
+    ),
     "Reshape": (lambda: layers.Reshape((8, 6)), (4, 6, 2)),
     "Permute": (lambda: layers.Permute((3, 1, 2)), (4, 6, 2)),
     "RepeatVector": (lambda: layers.RepeatVector(3), (6,)),
@@ -130,12 +154,14 @@ WITHOUT_WEIGHTS = {
     "GaussianNoise": (lambda: layers.GaussianNoise(0.5), (6,)),
     "Rescaling": (lambda: layers.Rescaling(0.5), (6,)),
     "Masking": (layers.Masking, (None, 6)),
-    "SpatialDropout2D": (lambda: layers.SpatialDropout2D(0.5), (4, 6, 2)),
-    "AveragePooling1D": (lambda: layers.AveragePooling1D(2), (4, 6)),
-    "AveragePooling2D": (lambda: layers.AveragePooling2D(2), (4, 6, 2)),
-    "AveragePooling3D": (lambda: layers.AveragePooling3D(2), (4, 4, 4, 2)),
-    "AdaptiveAveragePooling2D": (lambda: layers.AdaptiveAveragePooling2D(2), (4, 6, 2)),
+    "GaussianDropout": (lambda: layers.GaussianDropout(0.5), (6,)),
+    "AlphaDropout": (lambda: layers.AlphaDropout(0.5), (6,)),
+    "Normalization": (lambda: layers.Normalization(mean=0.0, variance=1.0), (6,)),
+    "CenterCrop": (lambda: layers.CenterCrop(2, 2), (4, 6, 2)),
+    "Resizing": (lambda: layers.Resizing(8, 8), (4, 6, 2)),
     "TemporalAvgPool": (keras_spiking.TemporalAvgPool, (None, 6)),
+    "LastStep": (keras_spiking.LastStep, (None, 6)),
+    "RepeatOverTime": (lambda: keras_spiking.RepeatOverTime(5), (6,)),
     "linear Activation": (lambda: layers.Activation("linear"), (6,)),
     "of unknown size": (layers.GlobalAveragePooling2D, (None, None, 3)),
 }
@@ -166,10 +192,32 @@ def test_dot_counts_the_other_input_as_weights():
     assert stats_of(layers.Dot(axes=1), (7,), (7,))["connections"] == 7
 
 
-@pytest.mark.parametrize("name", ["MaxPooling2D", "GlobalMaxPooling2D"])
-def test_maxima_do_not_run_on_spiking_devices(name):
-    stats = stats_of(getattr(layers, name)(), (4, 6, 2))
-    assert stats == {"connections": 0, "neurons": 0, "spiking": False}
+NOT_LINEAR = {
+    **of_every_rank({"MaxPooling": (2,), "GlobalMaxPooling": (), "AdaptiveMaxPooling": (2,)}),
+    **{
+        name: (lambda name=name: getattr(layers, name)(), (4, 6, 2))
+        for name in "LayerNormalization RMSNormalization UnitNormalization".split()
+    },
+    "GroupNormalization": (lambda: layers.GroupNormalization(2), (4, 6, 2)),
+}
+
+
+@pytest.mark.parametrize("name", NOT_LINEAR)
+def test_maxima_and_statistics_of_a_sample_do_not_run_on_spiking_devices(name):
+    make, shape = NOT_LINEAR[name]
+    assert stats_of(make(), shape) == {"connections": 0, "neurons": 0, "spiking": False}
+
+
+def test_normalized_weights_count_as_the_layer_that_has_them():
+    wrapped = layers.SpectralNormalization(layers.Conv2D(3, 2, activation="relu"))
+    assert stats_of(wrapped, (4, 6, 2)) == stats_of(
+        layers.Conv2D(3, 2, activation="relu"), (4, 6, 2)
+    )
+
+
+def test_every_layer_that_converts_counts():
+    without = {each for each in rules.SUPPORTED if not layer_stats.RULES.keys() & each.__mro__}
+    assert without == {layers.Embedding}  # which looks its outputs up
 
 
 @pytest.mark.parametrize("name", ["ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Activation"])
@@ -297,3 +345,9 @@ def test_a_layer_that_was_never_called_is_an_error():
         compute_layer_stats(layers.Dense(3, name="unused"))
     with pytest.raises(TypeError, match="`layer` must be a Keras layer; received 3"):
         compute_layer_stats(3)
+    layer, other = layers.Dense(3, name="used"), layers.Dense(3)
+    for each in (layer, other):
+        each(keras.Input((4,)))
+    for node in (1, other._inbound_nodes[0]):
+        with pytest.raises(ValueError, match="`node` must be one of the uses of layer 'used'"):
+            compute_layer_stats(layer, node)

@@ -321,11 +321,18 @@ class TestErrors:
             ([np.zeros((3, 4))] * 2, r"shape \(3, 4\), \(3, 4\)"),
             ({"other": np.zeros((3, 4))}, "it has none for named"),
             (np.zeros((0, 4)), "one or more samples"),
+            (np.full((2, 4), np.nan), "`example_data` must be finite; .* Leave out the samples"),
         ],
     )
     def test_example_data_that_does_not_fit(self, data, words):
         model = keras.Sequential([keras.Input((4,), name="named"), *dense_stack()])
         with pytest.raises(ValueError, match=words):
+            ModelEnergy(model, data)
+
+    @pytest.mark.parametrize("data", [[[1.0, 2, 3, 4]], "data.npz", iter([])])
+    def test_example_data_that_are_no_arrays(self, data):
+        model = keras.Sequential([keras.Input((4,)), *dense_stack()])
+        with pytest.raises(TypeError, match=r"must be an array for each input.*numpy.asarray"):
             ModelEnergy(model, data)
 
     def test_example_data_of_part_of_a_fixed_batch(self):
@@ -337,6 +344,7 @@ class TestErrors:
         ("arguments", "words"),
         [
             (("toaster",), r"`device` must be one of cpu.*received device='toaster'"),
+            ((["cpu"],), r"`device` must be one of cpu.*received device=\['cpu'\]"),
             (("loihi",), r"'loihi' spikes.*example_data=None"),
             (("cpu", 0), "`timesteps_per_inference` must be a number of steps, positive"),
             (("cpu", 1, -1.0), "`dt` must be a number of seconds, positive"),

@@ -162,7 +162,10 @@ def test_what_needs_rates_says_so():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"line_length": 0}, ValueError, "`line_length` must be positive"),
+        ({"line_length": 0}, ValueError, "`line_length` must be a positive integer"),
+        ({"line_length": (50,)}, TypeError, "`line_length` must be a positive integer"),
+        ({"columns": "name"}, TypeError, r"`columns` must be a list .*columns='name'.*one column"),
+        ({"columns": ["name", 3]}, TypeError, r"`columns` must be a list .*\['name', 3\]"),
         ({"line_length": "long"}, TypeError, "`line_length` must be a positive integer"),
         ({"print_warnings": "no"}, TypeError, "`print_warnings` must be True or False"),
     ],
@@ -204,3 +207,6 @@ def test_plot_without_matplotlib_says_what_to_install(energy, monkeypatch):
 def test_plot_of_no_device_is_an_error(energy):
     with pytest.raises(ValueError, match="`devices` must name one or more"):
         energy.plot([])
+    for unknown in ("toaster", ["cpu", "toaster"], 3):
+        with pytest.raises(ValueError, match=r"`device` must be one of cpu.*register_device"):
+            energy.plot(unknown)
