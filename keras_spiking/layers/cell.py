@@ -13,13 +13,20 @@ from keras_spiking.layers.time_step import TimeStep
 class WithTimeStep(keras.layers.Layer):
     """What cells and layers share: `dt`, and arithmetic on state that is never in half precision.
 
-    `autocast` is off: state and time constants stay in `state_dtype`, and inputs are cast to
-    `compute_dtype` where they enter.
+    `autocast` is off, for variables too: state and time constants stay in `state_dtype`, and inputs
+    are cast to `compute_dtype` where they enter.
     """
 
     def __init__(self, dt: Any, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self._time_step = TimeStep(type(self).__name__, dt)
+
+    def add_weight(self, *args: Any, autocast: bool = False, **kwargs: Any) -> Any:
+        """As in Keras, but read in its own type.
+
+        A layer that is called by itself, in no model, would else see its weights in half precision.
+        """
+        return super().add_weight(*args, autocast=autocast, **kwargs)
 
     @property
     def dt(self) -> Any:
