@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from keras_spiking.kernels import native_is_chosen
+from keras_spiking.kernels import LARGEST, native_is_chosen
 
 _CACHED_ELEMENTS = 2**18  # a megabyte in float32, as large as many a second-level cache
 # Steps of a block: so few that rounding does not add up, enough to make its edge worth while.
@@ -79,20 +79,20 @@ def _integrate_and_fire(
     increments: Any, voltage: Any, time_axis: int, dt: float | None
 ) -> tuple[Any, Any]:
     if not native_is_chosen(faster=True):
-        if dt is None:
-            return _portable().integrate_and_fire(increments, voltage, time_axis)
+        dt = dt or 1.0
         counts, final = _portable().integrate_and_fire(increments * dt, voltage, time_axis)
         return counts * (1.0 / dt), final
     double = increments.dtype == torch.float64
     digits, integer = (52, torch.int64) if double else (23, torch.int32)
-    unit, sign = 2.0**digits, 63 if double else 31
-    start = ((voltage - voltage.floor()) * unit).round_().clamp_(max=unit - 1).to(integer)
+    unit, sign, largest = 2.0**digits, 63 if double else 31, LARGEST[digits]
+    start = ((voltage - voltage.floor()) * unit).round_().nan_to_num_(unit)
+    start = start.clamp_(max=unit - 1).to(integer)
     to_grid = unit if dt is None else dt * unit
     outputs = torch.empty_like(increments, memory_format=torch.contiguous_format)
     for span in _spans(increments, time_axis):
-        rounded = (span.of(increments, time_axis) * to_grid).round_()
+        rounded = (span.of(increments, time_axis) * to_grid).round_().clamp_(-largest, largest)
         whole = (rounded * (1.0 / unit)).floor_()
-        # Not a number only where the increment is not finite: that leaves the voltage as it was.
+        # Not a number only where the increment is not: that leaves the voltage as it was.
         added = rounded.sub_(whole, alpha=unit).nan_to_num_(0.0).to(integer)
         # The sum may wrap around: its low digits, the voltage, are right all the same.
         voltages = torch.cumsum(added, time_axis, dtype=integer).add_(start.unsqueeze(time_axis))
