@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
+from keras_spiking.layers.precision import cast
 from keras_spiking.layers.shapes import per_sample
 from keras_spiking.layers.time_step import TimeStep
 
@@ -143,13 +144,13 @@ class KerasSpikingCell(WithTimeStep):
             )
 
     def call(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
-        inputs = ops.cast(inputs, self.compute_dtype)
+        inputs = cast(inputs, self.compute_dtype)
         states = [ops.cast(state, self.state_dtype) for state in keras.tree.flatten(states)]
         if training and not self.always_use_inference:
             outputs, new_states = self.call_training(inputs, states)
         else:
             outputs, new_states = self.call_inference(inputs, states)
-        return ops.cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
+        return cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
         """Runs one step of training; as in inference unless overridden."""
