@@ -27,6 +27,7 @@ _GRIDS = {"float32": (23, "int32"), "float64": (52, "int64")}
 def integrate_and_fire(
     increments: Any, voltage: Any, time_axis: int = 1, cumsum: Any = ops.cumsum
 ) -> tuple[Any, Any]:
+    # On torch, `ops.cumsum` sums in 32 bits: hence the argument.
     dtype = keras.backend.standardize_dtype(increments.dtype)
     digits, integer = _GRIDS[dtype]
     whole, fraction = split(increments)

@@ -77,7 +77,7 @@ class AlphaCell(FilterCell):
         """`1 - (1 + ratio) * exp(-ratio)`, by its power series where the difference cancels."""
         small = ops.where(ratio < 0.3, ratio, 0.0)
         series = 0.0
-        for power in range(8, 1, -1):
+        for power in range(16 if self.state_dtype == "float64" else 8, 1, -1):
             series = series * small + (-1) ** power * (power - 1) / math.factorial(power)
         direct = -ops.expm1(-ratio) - ratio * ops.exp(-ratio)
         return ops.where(ratio < 0.3, series * small * small, direct)

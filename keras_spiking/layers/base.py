@@ -158,6 +158,9 @@ class KerasSpikingLayer(WithTimeStep):
         if mask is not None:
             steps.append(by_time(mask))
         shape = (ops.shape(inputs)[self.batch_axis], *per_sample(self.cell.output_size))
+        if inputs.shape[self.time_axis] == 0:  # which `scan` does not take on every backend
+            none = ops.zeros((0, *shape), self.compute_dtype)
+            return none if self.time_major else by_time(none), states
 
         def step(carry: list[Any], at_step: list[Any]) -> tuple[list[Any], list[Any]]:
             before, *states = carry

@@ -80,7 +80,7 @@ def _gain(ratio: Any) -> Any:
     """`1 - (1 + ratio) * exp(-ratio)`, by its power series where the difference cancels."""
     small = torch.where(ratio < 0.3, ratio, 0.0)
     series = torch.zeros_like(ratio)
-    for power in range(8, 1, -1):
+    for power in range(16 if ratio.dtype == torch.float64 else 8, 1, -1):
         series = series * small + (-1) ** power * (power - 1) / math.factorial(power)
     direct = -torch.expm1(-ratio) - ratio * torch.exp(-ratio)
     return torch.where(ratio < 0.3, series * small * small, direct)
