@@ -185,7 +185,9 @@ def _padded(tensor: Any) -> Any:
     if tensor.shape.is_fully_defined() and tensor.shape.num_elements():
         return tensor
     missing = tf.cast(tf.equal(tf.shape(tensor), 0), "int32")
-    return tf.pad(tensor, tf.stack([tf.zeros_like(missing), missing], axis=1))
+    padded = tf.pad(tensor, tf.stack([tf.zeros_like(missing), missing], axis=1))
+    padded.set_shape([1 if length == 0 else length for length in tensor.shape])
+    return padded
 
 
 def _cut(tensor: Any, shape: Any) -> Any:
