@@ -27,11 +27,16 @@ def number(owner: str, name: str, value: Any, meaning: str = "a number") -> floa
 
 
 def positive_number(owner: str, name: str, value: Any, meaning: str = "a number") -> float:
-    """Accepts a finite number above zero."""
+    """Accepts a finite number above zero, of a size that float32 can compute with."""
     accepted = number(owner, name, value, meaning)
     if accepted <= 0:
         raise ValueError(
             f"{owner}: `{name}` must be {meaning}, positive and finite; received {name}={value}."
+        )
+    if not 1e-30 <= accepted <= 1e30:
+        raise ValueError(
+            f"{owner}: `{name}` must be {meaning} from 1e-30 to 1e30, with which float32 can "
+            f"compute; received {name}={value}. Use another unit."
         )
     return accepted
 

@@ -7,6 +7,8 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
 `integrate_and_fire(increments, voltage, time_axis=1)` -> `(counts, final_voltage)`
     Spikes that a neuron emits in each step. `increments` is `rate * dt` (batch, time, ...) in
     float32 or float64; of `voltage` (batch, ...) the fractional part counts. Not differentiable.
+    In float32 a step counts 2^104 spikes at most, for infinite increments too; not a number
+    counts as that, and leaves the voltage as it was.
 
 `linear_filter(log_decay, coupling, gains, inputs, initial, time_axis=1)` -> `levels`
     One or two levels of first-order filters with the same decay, each fed by the inputs and by
@@ -38,6 +40,10 @@ from typing import Any
 from keras_spiking import config
 
 _NATIVE = ("tensorflow", "jax", "torch")
+
+# By the voltage's binary digits, the largest increment on their grid: the largest power of two of
+# their type of floats, so that no product overflows.
+LARGEST = {23: 2.0**127, 52: 2.0**1023}
 
 
 def native_is_chosen(faster: bool) -> bool:

@@ -7,18 +7,23 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from keras_spiking.kernels import native_is_chosen, portable
+from keras_spiking.kernels import LARGEST, native_is_chosen, portable
 
 uniform = portable.uniform
 
 
-def _loops_are_chosen() -> bool:
-    """On a CPU. An accelerator waits for every step of a loop, so it sums by doubling."""
+def _loops_are_chosen(sequence: Any, time_axis: int) -> bool:
+    """On a CPU. An accelerator waits for every step of a loop, so it sums by doubling.
+
+    A loop over no steps does not compile.
+    """
+    if not sequence.shape[time_axis]:
+        return False
     return native_is_chosen(faster=jax.default_backend() == "cpu")
 
 
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
-    if not _loops_are_chosen():
+    if not _loops_are_chosen(increments, time_axis):
         return portable.integrate_and_fire(increments, voltage, time_axis)
     return _fire(increments, voltage, time_axis)
 
@@ -26,11 +31,13 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
 @functools.partial(jax.jit, static_argnums=2)
 def _fire(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
     digits = 52 if increments.dtype == jnp.float64 else 23
+    largest = LARGEST[digits]
 
     def step(time: Any, carry: Any) -> Any:
         counts, voltage = carry
         increment = _at(increments, time, time_axis)
-        rounded = jnp.round(increment * 2.0**digits) * 2.0**-digits
+        scaled = jnp.clip(increment * 2.0**digits, -largest, largest)
+        rounded = jnp.round(scaled) * 2.0**-digits
         whole = jnp.floor(rounded)
         # Exact: neither term reaches 1, and both are on the grid.
         raised = voltage + jnp.where(jnp.isfinite(increment), rounded - whole, 0.0)
@@ -45,7 +52,7 @@ def _fire(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
 def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> tuple[Any, ...]:
-    run = _filter if _loops_are_chosen() else portable.linear_filter
+    run = _filter if _loops_are_chosen(inputs, time_axis) else portable.linear_filter
     return run(log_decay, coupling, gains, inputs, initial, time_axis)
 
 
@@ -57,8 +64,10 @@ def _forward(
 
 
 def _backward(time_axis: int, kept: Any, upstream: Any) -> Any:
-    run = _filter_gradients if _loops_are_chosen() else portable.linear_filter_gradients
     log_decay, coupling, gains, inputs, initial, levels = kept
+    run = portable.linear_filter_gradients
+    if _loops_are_chosen(inputs, time_axis):
+        run = _filter_gradients
     return run(log_decay, coupling, gains, inputs, initial, levels, upstream, time_axis)
 
 

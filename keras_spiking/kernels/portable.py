@@ -18,6 +18,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spiking.kernels import LARGEST
+
 # The voltage's binary digits, and the integers that hold them: as many as the float's own.
 _GRIDS = {"float32": (23, "int32"), "float64": (52, "int64")}
 
@@ -25,6 +27,7 @@ _GRIDS = {"float32": (23, "int32"), "float64": (52, "int64")}
 def integrate_and_fire(
     increments: Any, voltage: Any, time_axis: int = 1, cumsum: Any = ops.cumsum
 ) -> tuple[Any, Any]:
+    # On torch, `ops.cumsum` sums in 32 bits: hence the argument.
     dtype = keras.backend.standardize_dtype(increments.dtype)
     digits, integer = _GRIDS[dtype]
     whole, fraction = split(increments)
@@ -34,16 +37,18 @@ def integrate_and_fire(
     total = cumsum(added, axis=time_axis) + ops.expand_dims(start, time_axis)
     voltages = ops.bitwise_and(total, ops.convert_to_tensor(2**digits - 1, dtype=integer))
     counts = whole + ops.cast(voltages < added, dtype)
-    return counts, ops.cast(one_step(voltages, time_axis, -1), dtype) * 2.0**-digits
+    return counts, ops.cast(last_step(voltages, start, time_axis), dtype) * 2.0**-digits
 
 
 def split(increments: Any) -> tuple[Any, Any]:
     """Rounds increments to the grid: whole spikes, and a fraction in [0, 1), both exact.
 
-    What is not finite keeps its value as a count, and leaves the voltage as it was.
+    Not a number stays that as a count, and leaves the voltage as it was.
     """
-    digits, _ = _GRIDS[keras.backend.standardize_dtype(increments.dtype)]
-    rounded = ops.round(increments * 2.0**digits) * 2.0**-digits
+    dtype = keras.backend.standardize_dtype(increments.dtype)
+    digits, _ = _GRIDS[dtype]
+    largest = ops.convert_to_tensor(LARGEST[digits], dtype=dtype)
+    rounded = ops.round(ops.clip(increments * 2.0**digits, -largest, largest)) * 2.0**-digits
     whole = floor(rounded)
     return whole, ops.where(ops.isfinite(increments), rounded - whole, 0.0)
 
@@ -177,7 +182,7 @@ def linear_filter_gradients(
     for_inputs = ops.zeros_like(inputs)
     for_gains: list[Any] = [None] * order
     for_initial: list[Any] = [None] * order
-    later = None
+    later = later_first = None
     for index in reversed(range(order)):
         start = initial[index]
         drive, last = upstream[index], ops.zeros_like(start)
@@ -186,15 +191,16 @@ def linear_filter_gradients(
             drive = drive + over_time(coupling) * shift(later, last, time_axis, reverse=True)
         adjoint = linear_recurrence(log_decay, drive, last, reverse=True, time_axis=time_axis)
         before = shift(levels[index], start, time_axis)
-        first = one_step(adjoint, time_axis, 0)
+        # A sum, which is zero where there is no step.
+        first = ops.sum(step_slice(adjoint, time_axis, None, 1), axis=time_axis)
         for_log_decay = for_log_decay + decay * total(adjoint * before)
         for_gains[index] = total(adjoint * inputs)
         for_inputs = for_inputs + over_time(gains[index]) * adjoint
         for_initial[index] = decay * first
         if later is not None:
             for_coupling = total(later * before)
-            for_initial[index] += coupling * one_step(later, time_axis, 0)
-        later = adjoint
+            for_initial[index] += coupling * later_first
+        later, later_first = adjoint, first
     return for_log_decay, for_coupling, tuple(for_gains), for_inputs, tuple(for_initial)
 
 
@@ -276,6 +282,14 @@ def uniform(shape: Any, seed: Any, dtype: str) -> Any:
 def step_slice(sequence: Any, time_axis: int, start: int | None, stop: int | None) -> Any:
     """Steps `start` to `stop` of a sequence."""
     return sequence[(slice(None),) * time_axis + (slice(start, stop),)]
+
+
+def last_step(sequence: Any, start: Any, time_axis: int) -> Any:
+    """The last step of a sequence that goes on from `start`; that, if there is no step."""
+    if not sequence.shape[time_axis]:  # or unknown
+        end = step_slice(sequence, time_axis, -1, None)
+        sequence = ops.concatenate([ops.expand_dims(start, time_axis), end], axis=time_axis)
+    return one_step(sequence, time_axis, -1)
 
 
 def one_step(sequence: Any, time_axis: int, step: int) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_spiking.kernels import native_is_chosen, portable
+from keras_spiking.kernels import LARGEST, native_is_chosen, portable
 
 
 def _loops_are_chosen() -> bool:
@@ -29,10 +29,14 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
 def _fire(time_axis: int) -> Callable[..., Any]:
     def fire(increments: Any, voltage: Any) -> tuple[Any, Any]:
         digits = 52 if increments.dtype == tf.float64 else 23
+        largest = LARGEST[digits]
+        shapes = [tf.shape(increments), tf.shape(voltage)]
+        increments, voltage = map(_padded, (increments, voltage))
 
         def step(time: Any, counts: Any, voltage: Any) -> Any:
             increment = _at(increments, time, time_axis)
-            rounded = tf.round(increment * 2.0**digits) * 2.0**-digits
+            scaled = tf.clip_by_value(increment * 2.0**digits, -largest, largest)
+            rounded = tf.round(scaled) * 2.0**-digits
             whole = tf.floor(rounded)
             # Exact: neither term reaches 1, and both are on the grid.
             raised = voltage + tf.where(tf.math.is_finite(increment), rounded - whole, 0.0)
@@ -42,7 +46,7 @@ def _fire(time_axis: int) -> Callable[..., Any]:
         start = 0, _time_first(tf.zeros_like(increments), time_axis), portable.to_grid(voltage)
         length = tf.shape(increments)[time_axis]
         _, counts, final = tf.while_loop(lambda time, *_: time < length, step, start)
-        return _time_first(counts, time_axis), final
+        return _cut(_time_first(counts, time_axis), shapes[0]), _cut(final, shapes[1])
 
     return _compiled(fire)
 
@@ -90,6 +94,8 @@ def _filter_loop(
     time_axis: int, log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any
 ) -> tuple[Any, ...]:
     leak = -tf.math.expm1(log_decay)
+    shape = tf.shape(inputs)
+    inputs, initial = tf.nest.map_structure(_padded, (inputs, list(initial)))
 
     def step(time: Any, sequences: Any, levels: Any, lost: Any) -> Any:
         now = _at(inputs, time, time_axis)
@@ -100,10 +106,10 @@ def _filter_loop(
         return time + 1, filled, levels, lost
 
     empty = [_time_first(tf.zeros_like(inputs), time_axis) for _ in initial]
-    start = 0, empty, list(initial), _zeros(initial)
+    start = 0, empty, initial, _zeros(initial)
     length = tf.shape(inputs)[time_axis]
     _, sequences, _, _ = tf.while_loop(lambda time, *_: time < length, step, start)
-    return tuple(_time_first(sequence, time_axis) for sequence in sequences)
+    return tuple(_cut(_time_first(sequence, time_axis), shape) for sequence in sequences)
 
 
 def _gradient_loop(
@@ -118,6 +124,10 @@ def _gradient_loop(
 ) -> Any:
     leak = -tf.math.expm1(log_decay)
     order = len(gains)
+    shapes = [tf.shape(inputs), tf.shape(initial[0])]
+    inputs, initial, levels, upstream = tf.nest.map_structure(
+        _padded, (inputs, list(initial), list(levels), list(upstream))
+    )
 
     def step(
         time: Any,
@@ -162,9 +172,27 @@ def _gradient_loop(
         decay * over_batch(for_decay),
         over_batch(for_coupling),
         [over_batch(total) for total in for_gains],
-        _time_first(for_inputs, time_axis),
-        for_initial,
+        _cut(_time_first(for_inputs, time_axis), shapes[0]),
+        [_cut(each, shapes[1]) for each in for_initial],
     )
+
+
+def _padded(tensor: Any) -> Any:
+    """Pads with a zero what has no steps, or no samples: a loop over nothing does not compile.
+
+    XLA knows every length, and leaves out a padding of nothing.
+    """
+    if tensor.shape.is_fully_defined() and tensor.shape.num_elements():
+        return tensor
+    missing = tf.cast(tf.equal(tf.shape(tensor), 0), "int32")
+    padded = tf.pad(tensor, tf.stack([tf.zeros_like(missing), missing], axis=1))
+    padded.set_shape([1 if length == 0 else length for length in tensor.shape])
+    return padded
+
+
+def _cut(tensor: Any, shape: Any) -> Any:
+    """Takes the padding off again."""
+    return tf.slice(tensor, tf.zeros_like(shape), shape)
 
 
 def _dot(left: Any, right: Any) -> Any:

@@ -8,9 +8,9 @@ from keras import ops
 
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
-# 1 - (1 + x) exp(-x) as a power series, to single precision for x < 0.3: powers and factors.
+# 1 - (1 + x) exp(-x) as a power series, to double precision for x < 0.3: powers and factors.
 _SERIES = tuple(
-    zip(*((n, (-1) ** n * (n - 1) / math.factorial(n)) for n in range(2, 9)), strict=True)
+    zip(*((n, (-1) ** n * (n - 1) / math.factorial(n)) for n in range(2, 17)), strict=True)
 )
 
 
@@ -71,8 +71,10 @@ class AlphaCell(FilterCell):
         tau, dt = self.seconds()
         ratio = dt / tau
         decay = ops.exp(-ratio)
-        new_x1 = decay * ((1.0 - ratio) * x1 - ratio / tau * x2 + ratio / tau * drive)
-        new_x2 = decay * (dt * x1 + (1.0 + ratio) * x2) + self.gain(ratio) * drive
+        # The decay goes first: other products may be too large for a float, where it is 0.
+        shift = decay * ratio
+        new_x1 = decay * (1.0 - ratio) * x1 + shift / tau * (drive - x2)
+        new_x2 = decay * dt * x1 + (decay + shift) * x2 + self.gain(ratio) * drive
         outputs = ops.reshape(new_x2, ops.shape(inputs))
         return outputs, [ops.stack([new_x1, new_x2], axis=1)]
 

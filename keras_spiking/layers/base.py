@@ -9,6 +9,7 @@ from keras_spiking import _checks
 from keras_spiking.kernels import portable
 from keras_spiking.layers.cell import KerasSpikingCell, WithTimeStep, unique
 from keras_spiking.layers.memory import Memory
+from keras_spiking.layers.precision import cast
 from keras_spiking.layers.shapes import check_inputs, check_mask, check_states, per_sample
 
 
@@ -124,7 +125,7 @@ class KerasSpikingLayer(WithTimeStep):
             # Keras fills in the mask itself only where `inputs` is the one tensor argument.
             mask = getattr(inputs, "_keras_mask", None)
         self._check_call(inputs, mask, initial_state)
-        inputs = ops.cast(inputs, self.compute_dtype)
+        inputs = cast(inputs, self.compute_dtype)
         mask = None if mask is None else ops.cast(mask, "bool")
         if initial_state is not None:
             states = keras.tree.flatten(initial_state)
@@ -157,6 +158,9 @@ class KerasSpikingLayer(WithTimeStep):
         if mask is not None:
             steps.append(by_time(mask))
         shape = (ops.shape(inputs)[self.batch_axis], *per_sample(self.cell.output_size))
+        if inputs.shape[self.time_axis] == 0:  # which `scan` does not take on every backend
+            none = ops.zeros((0, *shape), self.compute_dtype)
+            return none if self.time_major else by_time(none), states
 
         def step(carry: list[Any], at_step: list[Any]) -> tuple[list[Any], list[Any]]:
             before, *states = carry
@@ -258,6 +262,12 @@ class KerasSpikingLayer(WithTimeStep):
     def _check_call(self, inputs: Any, mask: Any, initial_state: Any) -> None:
         check_inputs(self, tuple(inputs.shape), inputs.dtype)
         batch_size, time = (inputs.shape[axis] for axis in (self.batch_axis, self.time_axis))
+        if time == 0 and not self.return_sequences:
+            raise ValueError(
+                f"{type(self).__name__}: inputs must have at least one time step, of which "
+                f"return_sequences=False returns the last; received shape {tuple(inputs.shape)}. "
+                "Leave out empty chunks of a stream, or use return_sequences=True."
+            )
         if mask is not None:
             check_mask(self, batch_size, time, mask)
         if initial_state is not None:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
+from keras_spiking.layers.precision import cast
 from keras_spiking.layers.shapes import per_sample
 from keras_spiking.layers.time_step import TimeStep
 
@@ -13,13 +14,20 @@ from keras_spiking.layers.time_step import TimeStep
 class WithTimeStep(keras.layers.Layer):
     """What cells and layers share: `dt`, and arithmetic on state that is never in half precision.
 
-    `autocast` is off: state and time constants stay in `state_dtype`, and inputs are cast to
-    `compute_dtype` where they enter.
+    `autocast` is off, for variables too: state and time constants stay in `state_dtype`, and inputs
+    are cast to `compute_dtype` where they enter.
     """
 
     def __init__(self, dt: Any, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self._time_step = TimeStep(type(self).__name__, dt)
+
+    def add_weight(self, *args: Any, autocast: bool = False, **kwargs: Any) -> Any:
+        """As in Keras, but read in its own type.
+
+        A layer that is called by itself, in no model, would else see its weights in half precision.
+        """
+        return super().add_weight(*args, autocast=autocast, **kwargs)
 
     @property
     def dt(self) -> Any:
@@ -136,13 +144,13 @@ class KerasSpikingCell(WithTimeStep):
             )
 
     def call(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
-        inputs = ops.cast(inputs, self.compute_dtype)
+        inputs = cast(inputs, self.compute_dtype)
         states = [ops.cast(state, self.state_dtype) for state in keras.tree.flatten(states)]
         if training and not self.always_use_inference:
             outputs, new_states = self.call_training(inputs, states)
         else:
             outputs, new_states = self.call_inference(inputs, states)
-        return ops.cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
+        return cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
         """Runs one step of training; as in inference unless overridden."""

@@ -10,10 +10,13 @@ from keras_spiking.kernels import portable
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.initializers import get_initializer
+from keras_spiking.layers.precision import cast
 from keras_spiking.layers.shapes import as_size
 
 # Below this time constant, in seconds, a filter passes its input through.
 _SHORTEST_TAU = 1e-8
+# Beyond this one, as float16 makes it of 65,520 s, it keeps its level.
+_LONGEST_TAU = 1e30
 
 
 def _set_filter_arguments(
@@ -119,6 +122,7 @@ class FilterCell(KerasSpikingCell):
         tau = ops.cast(self.tau, self.state_dtype)
         # Not ops.maximum, which on torch makes float64 float32.
         tau = ops.where(tau > _SHORTEST_TAU, tau, _SHORTEST_TAU)
+        tau = ops.where(tau < _LONGEST_TAU, tau, _LONGEST_TAU)
         return tau, self._time_step.seconds(self.state_dtype)
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
@@ -194,7 +198,7 @@ class FilterLayer(KerasSpikingLayer):
         kernel = kernels.linear_filter
         if mask is not None:
             steps = _UsedSteps(mask, self.time_axis, len(inputs.shape))
-            drive = steps.gather(drive)
+            drive = steps.gather(drive, mask)
         elif not self.return_sequences:
             kernel = portable.filter_end
         starts, sequences = self.filter(kernel, drive, states)
@@ -207,9 +211,12 @@ class FilterLayer(KerasSpikingLayer):
             ]
         if not through:
             states = self.states_from(
-                [portable.one_step(each, self.time_axis, -1) for each in sequences]
+                [
+                    portable.last_step(sequence, start, self.time_axis)
+                    for start, sequence in zip(starts, sequences, strict=True)
+                ]
             )
-        return ops.cast(sequences[0], self.compute_dtype), states
+        return cast(sequences[0], self.compute_dtype), states
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **_filter_config(self)}
@@ -230,8 +237,13 @@ class _UsedSteps:
         index = index if self.time_axis == 1 else ops.transpose(index)
         return ops.reshape(index, (*ops.shape(index), *[1] * (rank - 2)))
 
-    def gather(self, sequence: Any) -> Any:
-        """Moves the unmasked steps to the front."""
+    def gather(self, sequence: Any, mask: Any) -> Any:
+        """Moves the unmasked steps to the front, and zeroes the others.
+
+        Whatever they are: times a gradient of zero, what is not finite would be no number.
+        """
+        mask = self._index(mask, len(sequence.shape))
+        sequence = ops.where(mask, sequence, ops.zeros_like(sequence))
         return ops.take_along_axis(sequence, self.order, axis=self.time_axis)
 
     def scatter(self, start: Any, sequence: Any) -> Any:

@@ -41,6 +41,7 @@ class Memory:
                 shape=(batch_size, *shape),
                 dtype=cell.state_dtype,
                 trainable=False,
+                autocast=False,  # voltages and levels would else be rounded to half precision
                 name=f"state_{index}",
             )
 

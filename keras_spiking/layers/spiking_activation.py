@@ -12,6 +12,7 @@ from keras_spiking.layers.activation import get_activation, serialize_activation
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.initializers import get_initializer
+from keras_spiking.layers.precision import cast
 from keras_spiking.layers.shapes import as_size
 
 
@@ -120,7 +121,7 @@ class SpikingActivationCell(KerasSpikingCell):
                 f"{type(self).__name__}: `activation` must keep the shape of its input; it turned "
                 f"{tuple(inputs.shape)} into {tuple(rates.shape)}."
             )
-        return ops.cast(rates, self.compute_dtype)
+        return cast(rates, self.compute_dtype)
 
     def increments(self, rates: Any) -> Any:
         """What rates add to the voltage in one step; no gradient flows here."""
@@ -130,7 +131,7 @@ class SpikingActivationCell(KerasSpikingCell):
     def spikes(self, rates: Any, counts: Any) -> Any:
         """The output from the spikes' number per step, with the gradient of the rates."""
         spikes = counts * self._time_step.per_second(self.state_dtype, self.rate_scale)
-        return kernels.straight_through(rates, ops.cast(spikes, self.compute_dtype))
+        return kernels.straight_through(rates, cast(spikes, self.compute_dtype))
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
         return self.rates(inputs), states
@@ -262,12 +263,15 @@ class SpikingActivation(KerasSpikingLayer):
     ) -> tuple[Any, list[Any]]:
         cell = self.cell
         shape = ops.shape(inputs)
+        if mask is not None:
+            mask = ops.transpose(mask) if self.time_major else mask
+            mask = ops.reshape(mask, (*shape[:2], *[1] * (len(shape) - 2)))
+            # What is left out may be no number: its gradient would be none either.
+            inputs = ops.where(mask, inputs, ops.zeros_like(inputs))
         # The activation sees steps as samples, so that it cannot mix them.
         steps = ops.reshape(inputs, (shape[0] * shape[1], *cell.feature_shape))
         rates = ops.reshape(cell.rates(steps), shape)
         if mask is not None:
-            mask = ops.transpose(mask) if self.time_major else mask
-            mask = ops.reshape(mask, (*shape[:2], *[1] * (len(shape) - 2)))
             rates = ops.where(mask, rates, ops.zeros_like(rates))
         if training and not cell.always_use_inference:
             return rates, states

@@ -47,6 +47,9 @@ class TimeStep:
             _checks.positive_number(owner, "dt", float(ops.convert_to_numpy(dt)), _MEANING)
             if isinstance(dt, keras.Variable):
                 dt.trainable = False
+                # What `keras.Variable(dt, autocast=False)` does: read in half precision, it would
+                # give other spikes in a layer called by itself than in one within a model.
+                dt._autocast = False
         else:
             dt = _checks.positive_number(owner, "dt", dt, _MEANING)
         self.value = dt

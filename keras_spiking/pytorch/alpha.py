@@ -39,15 +39,21 @@ class Alpha(Filter):
         initial_level: Output before the first step, before training, a tensor `(1, ...)`; None
             for zeros.
         return_sequences: Whether to return every time step, or the last one only.
+        return_state: Whether to return the final state too, for the next call's `state`.
+        stateful: Whether each call goes on from the final state of the one before, until
+            `reset_state()`. No gradient flows from call to call.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
+        state: Levels :math:`l` and :math:`y` to start from, `(batch, 2, ...)`, instead of
+            `level_var`.
 
     Input shape:
         `(batch, time, ...)`, with the feature axes of `units`.
 
     Output shape:
-        As the input, and of its type; `(batch, ...)` if not `return_sequences`.
+        As the input, and of its type; `(batch, ...)` if not `return_sequences`. With
+        `return_state`, a tuple of that and the final state.
 
     Raises:
         ValueError: If an argument or input has a wrong value, shape or type of numbers.
@@ -67,20 +73,22 @@ class Alpha(Filter):
           1967, doi:10.1152/jn.1967.30.5.1138 (the alpha function).
     """
 
-    def filter(self, inputs: Any, level: Any, smoothing: Any) -> Any:
+    order = 2
+
+    def filter(self, inputs: Any, levels: tuple[Any, ...], smoothing: Any) -> tuple[Any, ...]:
         log_decay = torch.nn.functional.logsigmoid(smoothing)
-        ratio = -log_decay
+        # Half precision makes the logit of a fast decay infinite, and 0 times that is no number.
+        ratio = -log_decay.clamp(min=-1e4)
         gains = torch.sigmoid(-smoothing), _gain(ratio)
-        coupling = ratio * torch.exp(log_decay)
-        _, outputs = linear_filter(log_decay, coupling, gains, inputs, (level, level))
-        return outputs
+        coupling = ratio * torch.exp(-ratio)
+        return linear_filter(log_decay, coupling, gains, inputs, levels)
 
 
 def _gain(ratio: Any) -> Any:
     """`1 - (1 + ratio) * exp(-ratio)`, by its power series where the difference cancels."""
     small = torch.where(ratio < 0.3, ratio, 0.0)
     series = torch.zeros_like(ratio)
-    for power in range(8, 1, -1):
+    for power in range(16 if ratio.dtype == torch.float64 else 8, 1, -1):
         series = series * small + (-1) ** power * (power - 1) / math.factorial(power)
     direct = -torch.expm1(-ratio) - ratio * torch.exp(-ratio)
     return torch.where(ratio < 0.3, series * small * small, direct)

@@ -6,16 +6,26 @@ from typing import Any
 import torch
 
 from keras_spiking import _checks
-from keras_spiking.pytorch.tensors import as_float, check_inputs, check_state, state_dtype
+from keras_spiking.pytorch.stateful import Stateful
+from keras_spiking.pytorch.tensors import (
+    as_float,
+    check_inputs,
+    check_state,
+    state_dtype,
+    to_dtype,
+)
 
 
-class Filter(torch.nn.Module):
+class Filter(Stateful):
     """Base of `Lowpass` and `Alpha`.
 
     The arguments are those of `Lowpass`. Both parameters have shape `(1, ...)`: `level_var`, the
     output before the first step, and `smoothing_var`, the logit of the decay
-    `a = exp(-dt / tau)`, so that training keeps `a` between 0 and 1.
+    `a = exp(-dt / tau)`, so that training keeps `a` between 0 and 1. The state is one level for
+    each of `order`: `(batch, ...)`, or `(batch, 2, ...)`.
     """
+
+    order = 1
 
     def __init__(
         self,
@@ -25,8 +35,10 @@ class Filter(torch.nn.Module):
         apply_during_training: bool = True,
         initial_level: torch.Tensor | None = None,
         return_sequences: bool = True,
+        return_state: bool = False,
+        stateful: bool = False,
     ):
-        super().__init__()
+        super().__init__(return_sequences, return_state, stateful)
         owner = type(self).__name__
         tau = _checks.positive_number(owner, "tau", tau, "a number of seconds")
         self.units = _checks.size(owner, "units", units)
@@ -34,7 +46,6 @@ class Filter(torch.nn.Module):
         self.apply_during_training = _checks.boolean(
             owner, "apply_during_training", apply_during_training
         )
-        self.return_sequences = _checks.boolean(owner, "return_sequences", return_sequences)
 
         shape = (1, *self.feature_shape)
         if initial_level is None:
@@ -65,23 +76,35 @@ class Filter(torch.nn.Module):
         """The time constants as they are now, in seconds, `(1, ...)`."""
         return self.dt / torch.nn.functional.softplus(-self.smoothing_var)
 
-    def filter(self, inputs: Any, level: Any, smoothing: Any) -> Any:
-        """Filters inputs, `(batch, time, ...)`, from a level, `(batch, ...)`."""
+    def filter(self, inputs: Any, levels: tuple[Any, ...], smoothing: Any) -> tuple[Any, ...]:
+        """Filters inputs, `(batch, time, ...)`, from levels, `(batch, ...)`: the output last."""
         raise NotImplementedError
 
-    def forward(self, inputs: torch.Tensor) -> Any:
+    def run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         check_inputs(type(self).__name__, inputs, self.feature_shape)
         outputs = as_float(inputs)
+        result, dtype = outputs.dtype, state_dtype(outputs, self.smoothing_var)
+        levels = self._levels(inputs, dtype, state)
         if self.apply_during_training or not self.training:
-            result, dtype = outputs.dtype, state_dtype(outputs, self.smoothing_var)
-            level = self.level_var.to(dtype).expand(inputs.shape[0], *self.feature_shape)
-            smoothing = self.smoothing_var.to(dtype)
-            outputs = self.filter(outputs.to(dtype), level, smoothing).to(result)
-        return outputs if self.return_sequences else outputs[:, -1]
+            sequences = self.filter(outputs.to(dtype), levels, self.smoothing_var.to(dtype))
+            outputs = to_dtype(sequences[-1], result)
+            levels = tuple(sequence[:, -1] for sequence in sequences)
+        state = levels[0]
+        if self.order > 1 and (self.stateful or self.return_state):
+            state = torch.stack(levels, 1)
+        return outputs if self.return_sequences else outputs[:, -1], state
+
+    def _levels(self, inputs: Any, dtype: Any, state: Any) -> tuple[Any, ...]:
+        shape = (inputs.shape[0], *self.feature_shape)
+        if state is None:
+            return (self.level_var.to(dtype).expand(shape),) * self.order
+        expected = shape if self.order == 1 else (shape[0], self.order, *shape[1:])
+        self.check_state_shape(state, expected)
+        state = state.to(inputs.device, dtype)
+        return (state,) if self.order == 1 else state.unbind(1)
 
     def extra_repr(self) -> str:
         return (
             f"units={self.units}, dt={self.dt}, "
-            f"apply_during_training={self.apply_during_training}, "
-            f"return_sequences={self.return_sequences}"
+            f"apply_during_training={self.apply_during_training}, {super().extra_repr()}"
         )

@@ -35,15 +35,20 @@ class Lowpass(Filter):
         initial_level: Output before the first step, before training, a tensor `(1, ...)`; None
             for zeros.
         return_sequences: Whether to return every time step, or the last one only.
+        return_state: Whether to return the final state too, for the next call's `state`.
+        stateful: Whether each call goes on from the final state of the one before, until
+            `reset_state()`. No gradient flows from call to call.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
+        state: Level to start from, `(batch, ...)`, instead of `level_var`.
 
     Input shape:
         `(batch, time, ...)`, with the feature axes of `units`.
 
     Output shape:
-        As the input, and of its type; `(batch, ...)` if not `return_sequences`.
+        As the input, and of its type; `(batch, ...)` if not `return_sequences`. With
+        `return_state`, a tuple of that and the final state.
 
     Raises:
         ValueError: If an argument or input has a wrong value, shape or type of numbers.
@@ -61,9 +66,8 @@ class Lowpass(Filter):
         - Oppenheim and Schafer, "Discrete-time signal processing", 3rd edition, Pearson, 2009.
     """
 
-    def filter(self, inputs: Any, level: Any, smoothing: Any) -> Any:
+    def filter(self, inputs: Any, levels: tuple[Any, ...], smoothing: Any) -> tuple[Any, ...]:
         # Of the logit, not of the decay: a slow filter's decay would round to a wrong one.
         log_decay = torch.nn.functional.logsigmoid(smoothing)
         gain = torch.sigmoid(-smoothing)
-        (levels,) = linear_filter(log_decay, torch.zeros_like(gain), (gain,), inputs, (level,))
-        return levels
+        return linear_filter(log_decay, torch.zeros_like(gain), (gain,), inputs, levels)

@@ -7,10 +7,17 @@ import torch
 
 from keras_spiking import _checks
 from keras_spiking.kernels.torch import integrate_and_fire, straight_through
-from keras_spiking.pytorch.tensors import as_float, check_inputs, check_state, state_dtype
+from keras_spiking.pytorch.stateful import Stateful
+from keras_spiking.pytorch.tensors import (
+    as_float,
+    check_inputs,
+    check_state,
+    state_dtype,
+    to_dtype,
+)
 
 
-class SpikingActivation(torch.nn.Module):
+class SpikingActivation(Stateful):
     r"""Turns an activation into spikes at the rate of that activation.
 
     Each unit integrates the activation of its input and emits a spike whenever the integral
@@ -44,16 +51,20 @@ class SpikingActivation(torch.nn.Module):
         spiking_aware_training: Whether training sees spikes. If False, the output in training
             mode is the activation itself.
         return_sequences: Whether to return every time step, or the last one only.
+        return_state: Whether to return the final voltage too, for the next call's `state`.
+        stateful: Whether each call goes on from the final voltage of the one before, until
+            `reset_state()`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
+        state: Voltage to start from, `(batch, ...)`, instead of `initial_state`.
 
     Input shape:
         `(batch, time, ...)`, with any number of feature axes, at least one.
 
     Output shape:
         As the input; `(batch, ...)` if not `return_sequences`. The type is that of the
-        activation's output.
+        activation's output. With `return_state`, a tuple of that and the voltage, `(batch, ...)`.
 
     Raises:
         ValueError: If an argument or input has a wrong value, shape or type of numbers.
@@ -82,8 +93,10 @@ class SpikingActivation(torch.nn.Module):
         initial_state: torch.Tensor | None = None,
         spiking_aware_training: bool = True,
         return_sequences: bool = True,
+        return_state: bool = False,
+        stateful: bool = False,
     ):
-        super().__init__()
+        super().__init__(return_sequences, return_state, stateful)
         owner = type(self).__name__
         if isinstance(activation, type) or not callable(activation):
             raise TypeError(
@@ -101,30 +114,31 @@ class SpikingActivation(torch.nn.Module):
         self.spiking_aware_training = _checks.boolean(
             owner, "spiking_aware_training", spiking_aware_training
         )
-        self.return_sequences = _checks.boolean(owner, "return_sequences", return_sequences)
 
-    def forward(self, inputs: torch.Tensor) -> Any:
+    def run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         check_inputs(type(self).__name__, inputs)
-        self._check_initial_state(inputs)
+        self._check_states(inputs, state)
         rates = as_float(self.activation(inputs))
         if rates.shape != inputs.shape:
             raise ValueError(
                 f"{type(self).__name__}: `activation` must keep the shape of its input; it turned "
                 f"{tuple(inputs.shape)} into {tuple(rates.shape)}."
             )
-        if self.training and not self.spiking_aware_training:
-            return rates if self.return_sequences else rates[:, -1]
-
         dtype = state_dtype(rates)
-        spikes, _ = integrate_and_fire(
-            rates.detach().to(dtype), self._initial_voltage(rates, dtype), dt=self.dt
-        )
+        voltage = self._initial_voltage(rates, dtype, state)
+        if self.training and not self.spiking_aware_training:
+            return rates if self.return_sequences else rates[:, -1], voltage
+
+        spikes, voltage = integrate_and_fire(rates.detach().to(dtype), voltage, dt=self.dt)
         if not self.return_sequences:
             rates, spikes = rates[:, -1], spikes[:, -1]
-        return straight_through(rates, spikes.to(rates.dtype))
+        return straight_through(rates, to_dtype(spikes, rates.dtype)), voltage
 
-    def _check_initial_state(self, inputs: Any) -> None:
+    def _check_states(self, inputs: Any, state: Any) -> None:
         expected = (inputs.shape[0], *inputs.shape[2:])
+        if state is not None:
+            self.check_state_shape(state, expected)
+            return
         if self.initial_state is not None and tuple(self.initial_state.shape) != expected:
             raise ValueError(
                 f"{type(self).__name__}: `initial_state` must have the shape (batch, ...) of one "
@@ -133,9 +147,10 @@ class SpikingActivation(torch.nn.Module):
                 "one), or initial_state=None."
             )
 
-    def _initial_voltage(self, rates: Any, dtype: Any) -> Any:
-        if self.initial_state is not None:
-            return self.initial_state.to(rates.device, dtype)
+    def _initial_voltage(self, rates: Any, dtype: Any, state: Any) -> Any:
+        state = self.initial_state if state is None else state.detach()
+        if state is not None:
+            return state.to(rates.device, dtype)
         shape = (rates.shape[0], *rates.shape[2:])
         return torch.rand(shape, device=rates.device, dtype=dtype)
 
@@ -143,5 +158,5 @@ class SpikingActivation(torch.nn.Module):
         function = "" if isinstance(self.activation, torch.nn.Module) else f"{self.activation}, "
         return (
             f"{function}dt={self.dt}, spiking_aware_training={self.spiking_aware_training}, "
-            f"return_sequences={self.return_sequences}"
+            f"{super().extra_repr()}"
         )

@@ -1,0 +1,56 @@
+"""What the modules share that run from step to step: a state, given, returned, or kept."""
+
+from typing import Any
+
+import torch
+
+from keras_spiking import _checks
+
+
+class Stateful(torch.nn.Module):
+    """Base of `SpikingActivation`, `Lowpass` and `Alpha`; a subclass defines `run`.
+
+    Args:
+        return_sequences: Whether to return every time step, or the last one only.
+        return_state: Whether to return the final state too, for the next call's `state`.
+        stateful: Whether each call goes on from the final state of the one before, until
+            `reset_state()`. No gradient flows from call to call.
+    """
+
+    def __init__(self, return_sequences: bool, return_state: bool, stateful: bool):
+        super().__init__()
+        owner = type(self).__name__
+        self.return_sequences = _checks.boolean(owner, "return_sequences", return_sequences)
+        self.return_state = _checks.boolean(owner, "return_state", return_state)
+        self.stateful = _checks.boolean(owner, "stateful", stateful)
+        # No buffer: `.half()` would round it.
+        self._kept: torch.Tensor | None = None
+
+    def run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
+        """Outputs, as `return_sequences` says, and the final state; `state` may be None."""
+        raise NotImplementedError
+
+    def forward(self, inputs: torch.Tensor, state: torch.Tensor | None = None) -> Any:
+        if state is None and self.stateful:
+            state = self._kept
+        outputs, state = self.run(inputs, state)
+        if self.stateful:
+            self._kept = state.detach()
+        return (outputs, state) if self.return_state else outputs
+
+    def reset_state(self) -> None:
+        """Makes the next call of a stateful module start as its first one did."""
+        self._kept = None
+
+    def check_state_shape(self, state: Any, expected: tuple[int, ...]) -> None:
+        """Checks a state against the shape that the inputs ask for."""
+        if tuple(state.shape) != expected:
+            raise ValueError(
+                f"{type(self).__name__}: `state` must have shape {expected} for these inputs; "
+                f"received shape {tuple(state.shape)}. Keep to one batch size from call to call, "
+                "or start anew (reset_state() where stateful=True)."
+            )
+
+    def extra_repr(self) -> str:
+        names = ("return_sequences", "return_state", "stateful")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
