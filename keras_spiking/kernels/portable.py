@@ -269,6 +269,9 @@ def straight_through(rates: Any, spikes: Any) -> Any:
     return ops.stop_gradient(spikes) + (rates - ops.stop_gradient(rates))
 
 
+expm1 = ops.expm1
+
+
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
     return keras.random.uniform(shape, dtype=dtype, seed=seed)
 
