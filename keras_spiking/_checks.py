@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+# Backends count with 32 bits. It also keeps a file from asking for terabytes by a single number.
+_MOST = 2**31 - 1
+
 
 def number(owner: str, name: str, value: Any, meaning: str = "a number") -> float:
     """Accepts a finite real number, NumPy's included; booleans are not numbers."""
@@ -50,6 +53,8 @@ def positive_integer(owner: str, name: str, value: Any) -> int:
         )
     if value <= 0:
         raise ValueError(f"{owner}: `{name}` must be a positive integer; received {name}={value}.")
+    if value > _MOST:
+        raise ValueError(f"{owner}: `{name}` must be below 2**31; received {name}={value}.")
     return int(value)
 
 
@@ -115,4 +120,8 @@ def size(owner: str, name: str, value: Any) -> int | tuple[int, ...]:
         )
     if any(units <= 0 for units in each):
         raise ValueError(f"{owner}: `{name}` must be positive; received {name}={value!r}.")
+    if math.prod(map(int, each)) > _MOST:
+        raise ValueError(
+            f"{owner}: `{name}` must be fewer than 2**31 units in all; received {name}={value!r}."
+        )
     return tuple(int(units) for units in each) if several else int(value)

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
+from keras_spiking._configs import get_named
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
@@ -47,11 +48,13 @@ class RangedRegularizer(keras.regularizers.Regularizer):
         if regularizer is None:
             regularizer = keras.regularizers.L1L2(l2=0.01)
         try:
-            self.regularizer = keras.regularizers.get(regularizer)
+            self.regularizer = get_named(
+                regularizer, keras.regularizers.get, keras.regularizers.Regularizer
+            )
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{owner}: `regularizer` must be a Keras regularizer, its name or its config; "
-                f"received regularizer={regularizer!r}, which Keras does not know."
+                f"received regularizer={regularizer!r}. The reason: {error}"
             ) from error
 
     def __call__(self, x: Any) -> Any:

@@ -296,7 +296,7 @@ def test_only_activations_may_be_named_by_their_module(name):
 )
 def test_a_file_cannot_name_any_function(config):
     layer_config = keras_spiking.SpikingActivation("relu").get_config() | {"activation": config}
-    with pytest.raises((TypeError, ValueError), match=r"`activation` must be.* Keras says: "):
+    with pytest.raises((TypeError, ValueError), match=r"`activation` must be.* The reason: "):
         keras_spiking.SpikingActivation.from_config(layer_config)
 
 

@@ -27,7 +27,11 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
     Random numbers in [0, 1). `seed` is an integer, for the same numbers at every call, compiled
     or not, or a `keras.random.SeedGenerator`, for others at every call.
 
-Which kernel runs is decided by `native_is_chosen` alone.
+`expm1(x)` -> `values`
+    `exp(x) - 1`, as exact near zero as anywhere.
+
+Which kernel runs is decided by `native_is_chosen` alone, but for models that are being exported to
+ONNX on PyTorch: `torch_onnx.py` has those.
 
 Neither this module nor `torch.py` imports Keras when it is loaded: PyTorch users need none.
 """
@@ -57,12 +61,26 @@ def native_is_chosen(faster: bool) -> bool:
 
 
 @functools.cache
-def _implementation() -> ModuleType:
+def _name() -> str:
     """The module for Keras's backend; Keras fixes its backend once per process."""
     import keras
 
     backend = keras.backend.backend()
-    name = backend if backend in _NATIVE else "portable"
+    return backend if backend in _NATIVE else "portable"
+
+
+def _implementation() -> ModuleType:
+    name = _name()
+    if name == "torch":
+        import torch
+
+        if torch.jit.is_tracing():
+            name = "torch_onnx"
+    return _module(name)
+
+
+@functools.cache
+def _module(name: str) -> ModuleType:
     return importlib.import_module(f"keras_spiking.kernels.{name}")
 
 
@@ -91,3 +109,8 @@ def straight_through(rates: Any, spikes: Any) -> Any:
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
     """Draws random numbers in [0, 1); see the module's docstring."""
     return _implementation().uniform(shape, seed, dtype)
+
+
+def expm1(x: Any) -> Any:
+    """`exp(x) - 1`; see the module's docstring."""
+    return _implementation().expm1(x)

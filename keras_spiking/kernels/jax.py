@@ -10,6 +10,7 @@ from jax import lax
 from keras_spiking.kernels import LARGEST, native_is_chosen, portable
 
 uniform = portable.uniform
+expm1 = jnp.expm1
 
 
 def _loops_are_chosen(sequence: Any, time_axis: int) -> bool:

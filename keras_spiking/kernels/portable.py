@@ -18,6 +18,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spiking import config
 from keras_spiking.kernels import LARGEST
 
 # The voltage's binary digits, and the integers that hold them: as many as the float's own.
@@ -35,9 +36,20 @@ def integrate_and_fire(
     start = ops.cast(to_grid(voltage) * 2.0**digits, integer)
 
     total = cumsum(added, axis=time_axis) + ops.expand_dims(start, time_axis)
-    voltages = ops.bitwise_and(total, ops.convert_to_tensor(2**digits - 1, dtype=integer))
+    voltages = low_digits(total, digits, integer)
     counts = whole + ops.cast(voltages < added, dtype)
     return counts, ops.cast(last_step(voltages, start, time_axis), dtype) * 2.0**-digits
+
+
+def low_digits(total: Any, digits: int, integer: str) -> Any:
+    """The lowest binary digits of an integer, as a positive number."""
+    if config.kernels() != "portable":
+        return ops.bitwise_and(total, ops.convert_to_tensor(2**digits - 1, dtype=integer))
+    # As models are exported: tf2onnx knows no bitwise operation, and its remainder has the sign of
+    # what is divided. TensorFlow has no remainder of integers on a GPU, so it is not for all.
+    unit = ops.convert_to_tensor(2**digits, dtype=integer)
+    rest = ops.mod(total, unit)
+    return ops.where(rest < 0, rest + unit, rest)
 
 
 def split(increments: Any) -> tuple[Any, Any]:
@@ -273,6 +285,9 @@ def _double_unknown(
 
 def straight_through(rates: Any, spikes: Any) -> Any:
     return ops.stop_gradient(spikes) + (rates - ops.stop_gradient(rates))
+
+
+expm1 = ops.expm1
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from keras_spiking.kernels import LARGEST, native_is_chosen, portable
 
+expm1 = tf.math.expm1
+
 
 def _loops_are_chosen() -> bool:
     """On a CPU. An accelerator waits for every step of a loop, so it sums by doubling."""

@@ -5,7 +5,6 @@ it works on is still in the cache. Hence spans; and within a span, steps that mu
 another do so in several blocks at once, if a single step would be too small to be worth a launch.
 `torch.compile` and `torch.export` see each kernel as one operation, registered at the end of this
 file: traced step by step, it would be another program for every length of time.
-This module does not import Keras.
 """
 
 import itertools
@@ -19,6 +18,7 @@ from keras_spiking.kernels import LARGEST, native_is_chosen
 _CACHED_ELEMENTS = 2**18  # a megabyte in float32, as large as many a second-level cache
 # Steps of a block: so few that rounding does not add up, enough to make its edge worth while.
 _MOST_STEPS, _FEWEST_STEPS = 32, 4
+expm1 = torch.expm1
 
 
 class _Span(NamedTuple):

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_spiking._configs import get_named
+
 # Where a framework keeps its activations. A function found here is saved as its module and name.
 _MODULES = (
     "keras.ops",
@@ -51,14 +53,14 @@ def get_activation(owner: str, activation: Any) -> Any:
             f"Make one: activation={activation.__name__}()."
         )
     try:
-        return keras.activations.get(activation)
+        return get_named(activation, keras.activations.get, keras.layers.Layer, _is_activation)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{owner}: `activation` must be the name of a Keras activation (such as 'relu'), a "
             f"function of one tensor, or a layer; received activation={activation!r}. A function "
             "of your own that was saved with a model must be registered with "
             "keras.saving.register_keras_serializable before the model is loaded. "
-            f"Keras says: {error}"
+            f"The reason: {error}"
         ) from error
 
 
@@ -85,6 +87,10 @@ def serialize_activation(activation: Any) -> Any:
             "registered_name": name,
         }
     return config
+
+
+def _is_activation(name: str) -> bool:
+    return name in _NAMES or name in ("exponential", "glu", "linear", "threshold")
 
 
 def _framework_path(activation: Any) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spiking import kernels
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
 # 1 - (1 + x) exp(-x) as a power series, to double precision for x < 0.3: powers and factors.
@@ -83,7 +84,7 @@ class AlphaCell(FilterCell):
         small = ops.where(ratio < 0.3, ratio, 0.0)
         powers, factors = (ops.convert_to_tensor(each, ratio.dtype) for each in _SERIES)
         series = ops.sum(factors * ops.expand_dims(small, -1) ** powers, axis=-1)
-        direct = -ops.expm1(-ratio) - ratio * ops.exp(-ratio)
+        direct = -kernels.expm1(-ratio) - ratio * ops.exp(-ratio)
         return ops.where(ratio < 0.3, series, direct)
 
 
@@ -168,7 +169,7 @@ class Alpha(FilterLayer):
 
         x1, x2 = states[0][:, 0], states[0][:, 1]
         level, output = per_sample(tau * x1 + x2), per_sample(x2)
-        gains = per_unit(-ops.expm1(-ratio)), per_unit(cell.gain(ratio))
+        gains = per_unit(-kernels.expm1(-ratio)), per_unit(cell.gain(ratio))
         coupling = per_unit(ratio * ops.exp(-ratio))
         levels, outputs = kernel(
             per_unit(-ratio), coupling, gains, inputs, (level, output), self.time_axis

@@ -112,6 +112,8 @@ class KerasSpikingLayer(WithTimeStep):
         if not self.cell.built:
             self.cell.build((batch_size, *input_shape[2:]))
         if self.stateful:
+            for shape in self.cell.state_shapes:
+                _checks.size(type(self).__name__, "state", (batch_size, *shape))
             self._memory.create(self.cell, batch_size)
 
     def call(

@@ -1,5 +1,6 @@
 """One time step, and what cells and layers share."""
 
+import inspect
 from typing import Any
 
 import keras
@@ -48,6 +49,10 @@ class WithTimeStep(keras.layers.Layer):
         return {**super().get_config(), "dt": self._time_step.as_float()}
 
 
+# Of a cell's arguments, those that most subclasses set themselves.
+_ARGUMENTS = ("state_size", "output_size", "always_use_inference")
+
+
 class KerasSpikingCell(WithTimeStep):
     """One time step: the base class of cells.
 
@@ -85,6 +90,14 @@ class KerasSpikingCell(WithTimeStep):
     """
 
     trainable_initial_state = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "KerasSpikingCell":
+        cell = super().__new__(cls, *args, **kwargs)
+        # Which of the arguments below belong in the config depends on whether the subclass takes
+        # them or sets them itself: so they do where they were given to its constructor.
+        given = inspect.signature(cls.__init__).bind_partial(cell, *args, **kwargs).arguments
+        cell._given = [name for name in _ARGUMENTS if name in given or name in kwargs]
+        return cell
 
     def __init__(
         self,
@@ -171,7 +184,8 @@ class KerasSpikingCell(WithTimeStep):
         ]
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "size": self.size}
+        given = {name: getattr(self, name) for name in self._given}
+        return {**super().get_config(), "size": self.size, **given}
 
 
 def unique(variables: list[keras.Variable]) -> list[keras.Variable]:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks, kernels
+from keras_spiking._configs import get_named
 from keras_spiking.kernels import portable
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
@@ -43,11 +44,11 @@ def _set_filter_arguments(
 
 def _get_constraint(owner: str, name: str, value: Any) -> Any:
     try:
-        return keras.constraints.get(value)
+        return get_named(value, keras.constraints.get, keras.constraints.Constraint)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{owner}: `{name}` must be a Keras constraint, its name, or None; "
-            f"received {name}={value!r}."
+            f"received {name}={value!r}. The reason: {error}"
         ) from error
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_spiking import _checks
+from keras_spiking._configs import get_named
 
 
 def get_initializer(owner: str, name: str, value: Any, positive: bool = False) -> Any:
@@ -17,11 +18,11 @@ def get_initializer(owner: str, name: str, value: Any, positive: bool = False) -
     """
     if isinstance(value, (str, dict)) or (callable(value) and not isinstance(value, type)):
         try:
-            return keras.initializers.get(value)
+            return get_named(value, keras.initializers.get, keras.initializers.Initializer)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{owner}: `{name}` must be a number or a Keras initializer; "
-                f"received {name}={value!r}, which Keras does not know."
+                f"received {name}={value!r}. The reason: {error}"
             ) from error
     meaning = "a number or a Keras initializer"
     check = _checks.positive_number if positive else _checks.number

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spiking import kernels
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
 
@@ -54,7 +55,7 @@ class LowpassCell(FilterCell):
     def coefficients(self) -> tuple[Any, Any]:
         """`log a` and `1 - a`."""
         tau, dt = self.seconds()
-        return -dt / tau, -ops.expm1(-dt / tau)
+        return -dt / tau, -kernels.expm1(-dt / tau)
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
         (level,) = states

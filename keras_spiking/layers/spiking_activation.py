@@ -307,7 +307,13 @@ def _checked_voltage(owner: str, voltage: Any) -> Any:
             if voltage == "random_uniform"
             else get_initializer(owner, "initial_voltage", voltage)
         )
-    values = np.asarray(voltage)
+    try:
+        values = np.asarray(voltage)
+    except ValueError as error:
+        raise ValueError(
+            f"{owner}: `initial_voltage` must be an array, its rows equally long; received "
+            f"{voltage!r}."
+        ) from error
     if isinstance(voltage, (bool, np.bool_)) or values.dtype.kind not in "iuf":
         raise TypeError(
             f'{owner}: `initial_voltage` must be "random_uniform", a number in [0, 1), an array '
