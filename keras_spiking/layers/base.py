@@ -111,7 +111,7 @@ class KerasSpikingLayer(WithTimeStep):
         if not self.cell.built:
             self.cell.build((batch_size, *input_shape[2:]))
         if self.stateful:
-            self._memory.create(self.cell, batch_size)
+            self._memory.create(self.cell, batch_size, self.path)
 
     def call(
         self,
