@@ -22,9 +22,11 @@ class DtScheduler(keras.callbacks.Callback):
             `tf.Variable`; in seconds.
         scheduler: `keras.optimizers.schedules.LearningRateSchedule`, or any function of the step,
             that gives `dt` in seconds. Steps count training batches over all epochs, from 0;
-            with `initial_epoch`, from where that epoch begins (in data of unknown length, from
-            the number of batches that this callback has seen in the epochs before, or else the
-            optimizer). With `steps_per_execution`, `dt` is that of an execution's first step.
+            with `initial_epoch`, or after `BackupAndRestore` has restored an epoch, from where
+            that epoch begins. In data of unknown length, that is the number of batches that this
+            callback has seen in the epochs before, or else the optimizer, which a restored model
+            remembers; those epochs must then have been of unknown length too. With
+            `steps_per_execution`, `dt` is that of an execution's first step.
         verbose: Whether to print `dt` at the beginning of each epoch.
 
     Raises:
@@ -73,6 +75,7 @@ class DtScheduler(keras.callbacks.Callback):
         self._next_epoch = 0
         self._next_step = 0
         self._epoch_start = 0
+        self._seen = 0
         self._counted_by_optimizer = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -81,7 +84,7 @@ class DtScheduler(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch_start = self._batches_before(epoch)
         self._training = True
-        self._next_step = self._epoch_start
+        self._seen = 0
         self._counted_by_optimizer = self._optimizer_count()
         self._set(self._epoch_start)
         if self.verbose:
@@ -92,14 +95,14 @@ class DtScheduler(keras.callbacks.Callback):
         self._set(self._epoch_start + batch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._next_step = self._epoch_start + batch + 1
+        self._seen = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._next_epoch = epoch + 1
         if self.model.steps_per_execution != 1:
             # The last execution may have found fewer batches; Keras counts it as a full one.
-            counted = self._optimizer_count() - self._counted_by_optimizer
-            self._next_step = min(self._next_step, self._epoch_start + counted)
+            self._seen = min(self._seen, self._optimizer_count() - self._counted_by_optimizer)
+        # Not before: an epoch that was cut short is restored from its beginning.
+        self._next_epoch, self._next_step = epoch + 1, self._epoch_start + self._seen
 
     def _batches_before(self, epoch: int) -> int:
         """Batches in the epochs before this one."""
@@ -110,7 +113,8 @@ class DtScheduler(keras.callbacks.Callback):
             return 0
         if self._training or epoch == self._next_epoch:
             return self._next_step
-        return self._optimizer_count()
+        ends_counted = epoch if _ends_count_as_batches(self.model) else 0
+        return max(self._optimizer_count() - ends_counted, 0)
 
     def _optimizer_count(self) -> int:
         """Batches that the optimizer has seen; a restored one remembers."""
@@ -127,3 +131,15 @@ class DtScheduler(keras.callbacks.Callback):
         )
         synchronize(self.model)
         self.dt.assign(dt)
+
+
+def _ends_count_as_batches(model: keras.Model) -> bool:
+    """Whether the optimizer also counts the end of data whose length is unknown.
+
+    It does where the step is a TensorFlow graph: that adds 1 while it waits for a batch.
+    """
+    return (
+        keras.backend.backend() == "tensorflow"
+        and model.steps_per_execution == 1
+        and not (model.run_eagerly or model.jit_compile)
+    )

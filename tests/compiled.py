@@ -61,7 +61,8 @@ def gradients(function, *arrays, mode="eager"):
         with tf.GradientTape() as tape:
             tape.watch(tensors)
             loss = function(*tensors)
-        return tape.gradient(loss, tensors)
+        zero = tf.UnconnectedGradients.ZERO
+        return tape.gradient(loss, tensors, unconnected_gradients=zero)
 
     return run(of, *arrays, mode=mode)
 

@@ -114,7 +114,7 @@ class KerasSpikingLayer(WithTimeStep):
         if self.stateful:
             for shape in self.cell.state_shapes:
                 _checks.size(type(self).__name__, "state", (batch_size, *shape))
-            self._memory.create(self.cell, batch_size)
+            self._memory.create(self.cell, batch_size, self.path)
 
     def call(
         self,

@@ -29,20 +29,22 @@ class Memory:
         assert self.states, "a layer creates its memory when it is built"
         return int(self.states[0].shape[0])
 
-    def create(self, cell: KerasSpikingCell, batch_size: int) -> None:
+    def create(self, cell: KerasSpikingCell, batch_size: int, path: str) -> None:
         def variable(index: int, shape: tuple[int, ...]) -> keras.Variable:
             def start(shape: Any, dtype: Any = None) -> Any:
                 # A copy: on torch, a level broadcast over the batch is one number in memory.
                 initial = keras.tree.flatten(cell.get_initial_state(batch_size=batch_size))
                 return ops.copy(initial[index])
 
+            name = f"state_{index}"
             return keras.Variable(
                 start,
                 shape=(batch_size, *shape),
                 dtype=cell.state_dtype,
                 trainable=False,
                 autocast=False,  # voltages and levels would else be rounded to half precision
-                name=f"state_{index}",
+                name=name,
+                layout=_layout(f"{path}/{name}", (batch_size, *shape)),
             )
 
         self.states = [variable(index, shape) for index, shape in enumerate(cell.state_shapes)]
@@ -72,3 +74,17 @@ class Memory:
         self.write(keras.tree.flatten(cell.get_initial_state(batch_size=self.batch_size)))
         if self.started is not None:
             self.started.assign(False)
+
+
+def _layout(path: str, shape: tuple[int, ...]) -> Any:
+    """Where a state lives among several devices: by default, each sample with its inputs.
+
+    Keras would put all samples on all devices, and so move them there after every step.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return None
+    mesh = distribution.device_mesh
+    num_parts = mesh.shape[list(mesh.axis_names).index(distribution.batch_dim_name)]
+    by_sample = distribution.get_data_layout(shape) if shape[0] % num_parts == 0 else None
+    return distribution.get_tensor_layout(path) or by_sample

@@ -1,0 +1,84 @@
+"""Training on several devices and in several processes ends at the weights of one device."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.compiled import BACKEND
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# What moves tensors between devices, but for sums of gradients and losses.
+MOVES = r"(all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter)[-\w]*\("
+
+
+def start(*command, **environment):
+    """Runs Python, and returns what it printed."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    ran = subprocess.run(
+        [sys.executable, *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=ROOT / "examples",
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def assert_all_agree(printed, names):
+    """The names of the runs, in their order, each with weights as the first run has them."""
+    lines = [line for line in printed.splitlines() if " loss " in line]
+    assert [line.partition(" loss ")[0].strip() for line in lines] == names
+    losses = [list(map(float, re.findall(r"\d\.\d{4}", line))) for line in lines]
+    assert losses[0][-1] < 0.8 * losses[0][0]
+    for line, loss in zip(lines[1:], losses[1:], strict=True):
+        assert loss == pytest.approx(losses[0], abs=1e-3)
+        assert float(line.rpartition(" ")[2]) < 1e-3
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the example of TensorFlow")
+def test_tensorflow_on_two_devices_and_in_two_workers():
+    printed = start("distributed_tensorflow.py", "--epochs", "2")
+    assert_all_agree(printed, ["one device", "two devices", "worker 0 of 2", "worker 1 of 2"])
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the example of PyTorch")
+def test_torch_in_two_processes():
+    printed = start("distributed_torch.py", "--epochs", "2")
+    assert_all_agree(printed, ["one process", "process 0 of 2", "process 1 of 2"])
+
+
+STATEFUL = """
+import distributed_jax, distributed_training as task
+distributed_jax.main(["--epochs", "2"])
+model, dt = task.make_model(task.BATCH_SIZE)
+task.report("stateful", task.train(model, dt, task.make_data(), 1))
+for train in distributed_jax.train_with_data_parallel, distributed_jax.train_with_model_parallel:
+    losses, weights = train(1, stateful_batch=task.BATCH_SIZE)
+    task.report("stateful, distributed", losses, weights, model.get_weights())
+"""
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="the example of JAX")
+def test_jax_on_eight_devices_moves_no_activations(tmp_path):
+    dump = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*train_step"
+    printed = start("-c", STATEFUL, XLA_FLAGS=dump)
+    stateless = [line for line in printed.splitlines() if not line.startswith("stateful")]
+    names = ["one device", "8 parts of the batch", "2 parts by 4 of units"]
+    assert_all_agree("\n".join(stateless), names)
+    assert printed.count("\nstateful, distributed") == 2
+
+    programs = [path.read_text() for path in tmp_path.rglob("*after_optimizations.txt")]
+    parallel = [text for text in programs if "all-reduce" in text]
+    assert len(parallel) == 4
+    assert len(programs) == 6
+    for text in parallel:
+        assert re.search(r"num_partitions=8", text)
+        assert re.findall(MOVES, text) == []
