@@ -74,15 +74,19 @@ def integrate_and_fire(
     return _integrate_and_fire(increments, voltage, time_axis, dt)
 
 
+def _cumsum(x: Any, axis: int) -> Any:
+    """`ops.cumsum`, which on torch makes int64 int32."""
+    return torch.cumsum(x, axis, dtype=x.dtype)
+
+
 @torch.no_grad()
 def _integrate_and_fire(
     increments: Any, voltage: Any, time_axis: int, dt: float | None
 ) -> tuple[Any, Any]:
     if not native_is_chosen(faster=True):
-        if dt is None:
-            return _portable().integrate_and_fire(increments, voltage, time_axis)
-        counts, final = _portable().integrate_and_fire(increments * dt, voltage, time_axis)
-        return counts * (1.0 / dt), final
+        raised = increments if dt is None else increments * dt
+        counts, final = _portable().integrate_and_fire(raised, voltage, time_axis, _cumsum)
+        return (counts if dt is None else counts * (1.0 / dt)), final
     double = increments.dtype == torch.float64
     digits, integer = (52, torch.int64) if double else (23, torch.int32)
     unit, sign = 2.0**digits, 63 if double else 31
