@@ -81,7 +81,8 @@ class Copy:
             name=model.name,
         )
         for layer, copy in self._copies.values():
-            copy.set_weights(layer.get_weights())
+            if layer.built:
+                copy.set_weights(_own_weights(layer))
             if isinstance(copy, keras.layers.Normalization):
                 copy.finalize_state()
 
@@ -121,7 +122,7 @@ class Copy:
     def plain_activation(self, layer: Any, name: str) -> Any:
         """A layer that applies the activation of a layer without spikes."""
         function = self.function(layer)
-        if function is not rules.activation_of(layer):
+        if rules.activation_of(layer) is layer:
             return function
         return keras.layers.Activation(
             function,
@@ -133,7 +134,17 @@ class Copy:
     def function(self, layer: Any) -> Any:
         """The activation of a layer: a function, or the copy of an activation layer."""
         function = rules.activation_of(layer)
-        return self._copy(layer.name, layer) if function is layer else function
+        if function is layer:
+            return self._copy(layer.name, layer)
+        if not isinstance(function, keras.layers.Layer):
+            return function
+        if id(function) not in self._copies:
+            copy = type(function).from_config(function.get_config())
+            if function.built:
+                # Keras does so only when the layer around it first runs.
+                copy.build_from_config(function.get_build_config())
+            self._copies[id(function)] = (function, copy)
+        return self._copies[id(function)][1]
 
     def unused(self, name: str) -> str:
         """The name, or, where a layer of the copy has it, that name with a number."""
@@ -197,6 +208,16 @@ class Copy:
             self._outputs_to_name.remove(name)
             return name
         return self.unused(name)
+
+
+def _own_weights(layer: Any) -> list[Any]:
+    """The weights of a layer, without those of the layer that may be its activation."""
+    activation = rules.activation_of(layer)
+    if activation is layer or not isinstance(activation, keras.layers.Layer):
+        return layer.get_weights()
+    theirs = {id(weight) for weight in activation.weights}
+    own = [weight for weight in layer.weights if id(weight) not in theirs]
+    return [keras.ops.convert_to_numpy(weight) for weight in own]
 
 
 class SpikingCopy(Copy):

@@ -23,8 +23,22 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
     if not _loops_are_chosen():
         return portable.integrate_and_fire(increments, voltage, time_axis)
+    increments = _of_known_batch(increments, voltage, time_axis)
     counts, final = _fire(time_axis)(increments, voltage)
     return tf.ensure_shape(counts, increments.shape), final
+
+
+def _of_known_batch(sequence: Any, state: Any, time_axis: int) -> Any:
+    """The sequence, with the state's batch size where TensorFlow knows only that one.
+
+    The sum of a state of batch 1 and a step of unknown batch has an unknown one, and a loop may
+    not forget a shape.
+    """
+    shape = sequence.shape.as_list()
+    if shape[1 - time_axis] is not None:
+        return sequence
+    shape[1 - time_axis] = state.shape[0]
+    return tf.ensure_shape(sequence, shape)
 
 
 @functools.cache
@@ -57,6 +71,7 @@ def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> tuple[Any, ...]:
     order = len(gains)
+    inputs = _of_known_batch(inputs, initial[0], time_axis)
     forward, backward = _filter(time_axis, _loops_are_chosen())
 
     @tf.custom_gradient

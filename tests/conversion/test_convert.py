@@ -99,6 +99,30 @@ def test_long_steps_give_the_outputs_of_any_model(blocks, merge, final, static, 
     assert_equal(spiking.predict_on_batch(data), expected)
 
 
+@pytest.mark.parametrize("has_run", [True, False])
+def test_a_layer_may_be_the_activation_of_another(has_run, rng, tmp_path):
+    def slope(value):
+        return layers.PReLU(alpha_initializer=keras.initializers.Constant(value))
+
+    model = sequential(
+        (4,), layers.Dense(6, activation=slope(0.3)), layers.Dense(3, activation=slope(0.1))
+    )
+    data = rng.normal(size=(5, 4)).astype("float32")
+    if has_run:  # only then has the activation weights
+        model.predict_on_batch(data)
+    spiking = keras_spiking.convert(model, num_steps=2, dt=LONG, seed=0)
+    expected = model.predict_on_batch(data)
+    assert_equal(spiking.predict_on_batch(data), expected)
+    keras_spiking.compare(model, spiking, data)
+    spiking.save(tmp_path / "spiking.keras")
+    loaded = keras.saving.load_model(tmp_path / "spiking.keras")
+    assert_equal(loaded.predict_on_batch(data), expected)
+
+    spiking.compile("sgd", "mse")
+    spiking.fit(data, np.zeros((5, 3)), verbose=0)
+    np.testing.assert_array_equal(model.predict_on_batch(data), expected)
+
+
 def test_shared_and_nested_layers_and_several_inputs_and_outputs(rng, tmp_path):
     model = weird()
     data = data_for(model, rng)

@@ -76,6 +76,27 @@ def test_spikes_are_the_same_however_time_is_cut(scale, cut, seed):
     np.testing.assert_array_equal(end, final)
 
 
+@every_mode
+def test_one_sample_runs_where_the_batch_size_of_its_state_alone_is_known(mode, rng):
+    increments = rng.normal(size=(1, 5, 3)).astype("float32")
+    state = rng.uniform(size=(1, 3)).astype("float32")
+    counts, final = spikes_in_integers(increments, state)
+    got, end = run(lambda r, v: kernels.integrate_and_fire(r, v), increments, state, mode=mode)
+    np.testing.assert_array_equal(got, counts)
+    np.testing.assert_array_equal(end, final)
+
+    weight = np.full((1, 3), -0.1, "float32")
+    (levels,) = run(
+        lambda x, a, level: kernels.linear_filter(a, a * 0, (-a,), x, (level,)),
+        increments,
+        weight,
+        state,
+        mode=mode,
+    )
+    (expected,) = filters(weight, weight * 0, [-weight], increments, [state])
+    np.testing.assert_allclose(levels, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_only_the_fractional_part_of_the_voltage_counts():
     increments = np.full((1, 4, 3), 0.25, "float32")
     voltage = np.array([[0.5, 2.5, -0.5]], "float32")
@@ -100,7 +121,9 @@ def test_what_is_not_finite_stays_in_its_step_and_unit():
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="JAX computes in float32 unless x64 mode is on")
-def test_float64_has_a_finer_grid(rng):
+@pytest.mark.parametrize("name", ["auto", "portable"])
+def test_float64_has_a_finer_grid(name, rng):
+    keras_spiking.config.set_kernels(name)
     increments = rng.normal(size=(2, 100, 3))
     voltage = np.floor(rng.uniform(size=(2, 3)) * 2.0**52) * 2.0**-52
     counts, final = run(kernels.integrate_and_fire, increments, voltage)

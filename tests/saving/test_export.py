@@ -148,7 +148,7 @@ def with_fixed_voltage(layer):
 def test_a_random_voltage_is_replaced_for_onnx(tmp_path):
     random = model(seed=1)
     if BACKEND == "torch":
-        with pytest.raises(NotImplementedError, match="ONNX has no random numbers .*initial_volt"):
+        with pytest.raises(NotImplementedError, match=r"ONNX has no random numbers .*initial_volt"):
             onnx(random, tmp_path)
     fixed = keras.models.clone_model(random, clone_function=with_fixed_voltage)
     fixed.set_weights(random.get_weights())
