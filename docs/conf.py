@@ -13,12 +13,14 @@ ROOT = DOCS.parent
 for path in (ROOT, DOCS / "extensions"):
     sys.path.insert(0, str(path))
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(ROOT), str(DOCS), os.environ.get("PYTHONPATH")])
+    filter(None, [str(ROOT), str(ROOT / "examples"), os.environ.get("PYTHONPATH")])
 )
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # What TensorFlow and the debugger say of the machine at hand is no output of an example.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+os.environ["MATPLOTLIBRC"] = str(DOCS / "matplotlibrc")
+os.environ["PYTHONSTARTUP"] = str(DOCS / "startup.py")
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
 
 import keras_spiking  # noqa: E402
@@ -30,7 +32,7 @@ version = release = keras_spiking.__version__
 language = "en"
 
 extensions = [
-    "mathml",
+    "local_mathjax",
     "docstrings",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
@@ -52,9 +54,12 @@ nitpick_ignore_regex = [
 # The reference ---------------------------------------------------------------------------------
 
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # those of Keras are for Keras
 autodoc_typehints = "signature"
 python_maximum_signature_line_length = 70
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_custom_sections = [
     ("Call arguments", "params_style"),
@@ -100,11 +105,10 @@ nb_execution_cache_path = cache_of_results()
 
 # How it looks ------------------------------------------------------------------------------------
 
-# Furo brings all of its scripts and uses the reader's own fonts: no page asks another site for
-# anything. Formulas are MathML, which browsers draw without a script.
+# Furo brings its scripts with it, and uses the reader's own fonts: no page asks another site for
+# anything.
 html_theme = "furo"
 html_title = "keras_spiking"
-html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_logo = html_favicon = "_static/logo.svg"
 html_css_files = ["custom.css"]
