@@ -32,6 +32,7 @@ torch_python := "$(VENV)-torch/bin/python"
 pip_install := $(python) -m pip install --disable-pip-version-check
 demo_ready := $(escaped_venv)/.ready-for-demo
 test_ready := $(escaped_venv)/.ready-for-test
+docs_ready := $(escaped_venv)/.ready-for-docs
 torch_ready := $(torch_venv)/.ready
 results := .test-results
 
@@ -40,7 +41,7 @@ results := .test-results
 # Every step uses all cores by itself, and two pips must not work in one environment at once.
 .NOTPARALLEL:
 .PHONY: help demo demo-torch bench test lint types format test-tensorflow test-jax test-torch \
-	test-pytorch test-summary clean
+	test-pytorch test-package test-summary docs test-docs clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {printf "  make %-38s %s\n", $$1, $$2}' Makefile
@@ -57,7 +58,7 @@ bench: $(test_ready) ## Time the layers beside their limits (BACKEND=jax, QUICK=
 	MPLBACKEND=Agg $(python) -m benchmarks $(if $(BACKEND),--backend $(BACKEND)) \
 		$(if $(filter-out 0,$(QUICK)),--quick --output bench-output,--output benchmarks)
 
-test: lint types test-tensorflow test-jax test-torch test-pytorch ## Install, lint, check types, run the suite on every backend
+test: lint types test-package test-tensorflow test-jax test-torch test-pytorch ## Install, lint, check types, run the suite on every backend
 	@$(python) -m coverage combine --quiet --keep --data-file=$(results)/coverage \
 		$(results)/tensorflow.coverage $(results)/jax.coverage $(results)/torch.coverage \
 		$(results)/pytorch.coverage
@@ -79,7 +80,7 @@ format: $(test_ready) ## Fix style and format where that is safe
 test-tensorflow test-jax test-torch: test-%: $(test_ready) ## Run the suite on one backend
 	@mkdir -p $(results)
 	KERAS_BACKEND=$* COVERAGE_FILE=$(results)/$*.coverage $(python) -m pytest \
-		--ignore=tests/pytorch \
+		--ignore=tests/pytorch --ignore=tests/docs \
 		--cov --cov-report= --cov-fail-under=0 --junitxml=$(results)/$*.xml $(PYTEST_ARGS)
 
 test-pytorch: $(torch_ready) ## Test the PyTorch modules where there is no Keras
@@ -88,16 +89,32 @@ test-pytorch: $(torch_ready) ## Test the PyTorch modules where there is no Keras
 		--confcutdir=tests/pytorch tests/pytorch \
 		--cov --cov-report= --cov-fail-under=0 --junitxml=$(results)/pytorch.xml $(PYTEST_ARGS)
 
+# What a package index would show and serve: the README renders, the licence and the files are there.
+test-package: $(test_ready) ## Build the package, and check what an index would make of it
+	@rm -rf $(results)/package
+	$(python) -m build --outdir $(results)/package
+	$(python) -m twine check --strict $(results)/package/*
+
+docs: $(docs_ready) ## Build the documentation into docs/_build/html (warnings are errors)
+	$(python) -m sphinx --fail-on-warning --keep-going --nitpicky --quiet \
+		-b html docs docs/_build/html
+	$(python) -m pytest --confcutdir=tests/docs -q tests/docs/test_links.py
+	@echo "Open docs/_build/html/index.html"
+
+test-docs: $(docs_ready) ## Read the built documentation in a headless browser (after `make docs`)
+	@mkdir -p $(results)
+	$(python) -m pytest --confcutdir=tests/docs tests/docs --junitxml=$(results)/docs.xml
+
 test-summary:
 	@$(python) -c "$$summary" $(results)/tensorflow.xml $(results)/jax.xml $(results)/torch.xml \
 		$(results)/pytorch.xml
 
 clean: ## Remove everything that the commands above made, .venv included
-	rm -rf .venv .venv-torch $(results) demo-output bench-output build dist .coverage .hypothesis \
-		.mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-torch $(results) demo-output bench-output docs/_build build dist .coverage \
+		.hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Both use one environment: the demo needs a small part of it, and installs no more than that part.
+# All use one environment: each command installs no more of it than it needs.
 $(escaped_venv)/pyvenv.cfg $(torch_venv)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and \
 		f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}: try make PYTHON=python3.11")'
@@ -111,6 +128,11 @@ $(demo_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
 $(test_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
 	$(pip_install) --editable ".[dev]" "$(TENSORFLOW)" "$(JAX)" "$(TORCH)"
 	@touch "$(VENV)/.ready-for-test"
+
+# PyTorch for the reference of its modules and the page on them; the other pages run on TensorFlow.
+$(docs_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
+	$(pip_install) --editable ".[docs,viz]" "$(TENSORFLOW)" "$(TORCH)"
+	@touch "$(VENV)/.ready-for-docs"
 
 # Without its dependencies, for Keras is one of them.
 $(torch_ready): $(torch_venv)/pyvenv.cfg pyproject.toml Makefile

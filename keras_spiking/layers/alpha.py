@@ -21,7 +21,7 @@ class AlphaCell(FilterCell):
 
     Args:
         size: Number of units, or the shape of the feature axes.
-        tau_initializer, dt, apply_during_training, level_initializer,
+        tau_initializer, dt, apply_during_training, level_initializer: As in `Alpha`.
         initial_level_constraint, tau_constraint: As in `Alpha`.
         **kwargs: Arguments of `keras.layers.Layer`.
 

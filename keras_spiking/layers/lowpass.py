@@ -15,7 +15,7 @@ class LowpassCell(FilterCell):
 
     Args:
         size: Number of units, or the shape of the feature axes.
-        tau_initializer, dt, apply_during_training, level_initializer,
+        tau_initializer, dt, apply_during_training, level_initializer: As in `Lowpass`.
         initial_level_constraint, tau_constraint: As in `Lowpass`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
