@@ -37,7 +37,7 @@ def _fire(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
     def step(time: Any, carry: Any) -> Any:
         counts, voltage = carry
         increment = _at(increments, time, time_axis)
-        scaled = jnp.clip(increment * 2.0**digits, -largest, largest)
+        scaled = portable.saturate(increment * 2.0**digits, largest)
         rounded = jnp.round(scaled) * 2.0**-digits
         whole = jnp.floor(rounded)
         # Exact: neither term reaches 1, and both are on the grid.

@@ -60,9 +60,17 @@ def split(increments: Any) -> tuple[Any, Any]:
     dtype = keras.backend.standardize_dtype(increments.dtype)
     digits, _ = _GRIDS[dtype]
     largest = ops.convert_to_tensor(LARGEST[digits], dtype=dtype)
-    rounded = ops.round(ops.clip(increments * 2.0**digits, -largest, largest)) * 2.0**-digits
+    rounded = ops.round(saturate(increments * 2.0**digits, largest)) * 2.0**-digits
     whole = floor(rounded)
     return whole, ops.where(ops.isfinite(increments), rounded - whole, 0.0)
+
+
+def saturate(tensor: Any, largest: Any) -> Any:
+    """Values of at most that size.
+
+    Not `ops.clip`: XLA on a CPU takes what is no number for a number there.
+    """
+    return ops.where(ops.abs(tensor) > largest, ops.sign(tensor) * largest, tensor)
 
 
 def to_grid(voltage: Any) -> Any:

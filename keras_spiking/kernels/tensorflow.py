@@ -51,7 +51,7 @@ def _fire(time_axis: int) -> Callable[..., Any]:
 
         def step(time: Any, counts: Any, voltage: Any) -> Any:
             increment = _at(increments, time, time_axis)
-            scaled = tf.clip_by_value(increment * 2.0**digits, -largest, largest)
+            scaled = portable.saturate(increment * 2.0**digits, largest)
             rounded = tf.round(scaled) * 2.0**-digits
             whole = tf.floor(rounded)
             # Exact: neither term reaches 1, and both are on the grid.

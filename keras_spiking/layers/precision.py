@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spiking.kernels import portable
+
 _LARGEST_IN_FLOAT16 = 65504.0
 
 
@@ -17,5 +19,5 @@ def cast(tensor: Any, dtype: str) -> Any:
     if dtype == "float16" and received != dtype:
         if not keras.backend.is_float_dtype(received):
             tensor = ops.cast(tensor, "float32")
-        tensor = ops.clip(tensor, -_LARGEST_IN_FLOAT16, _LARGEST_IN_FLOAT16)
+        tensor = portable.saturate(tensor, _LARGEST_IN_FLOAT16)
     return ops.cast(tensor, dtype)
