@@ -238,8 +238,8 @@ class ModelEnergy:
             ImportError: If matplotlib is not installed.
             ValueError, TypeError: As `layer_energy`.
         """
-        several = not isinstance(devices, str) and isinstance(devices, Sequence)
-        names = list(devices) if several else [devices]
+        one: Any = devices  # or what is neither a name nor names, which `draw` refuses
+        names = list(one) if isinstance(one, (list, tuple)) else [one]
         return plot.draw(self, names, timesteps_per_inference, dt)
 
     def _repr_html_(self) -> str:
