@@ -27,6 +27,7 @@ doi:10.3389/fnins.2023.1187252, compare such figures and have none for it either
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from keras_spiking import _checks
 
@@ -115,7 +116,7 @@ def register_device(
     DEVICES[device_name] = Device(device_name, energy_per_synop, energy_per_neuron, spiking)
 
 
-def get_device(owner: str, name: str) -> Device:
+def get_device(owner: str, name: Any) -> Device:
     """The device of that name."""
     if not isinstance(name, str) or name not in DEVICES:
         raise ValueError(

@@ -238,7 +238,7 @@ class ModelEnergy:
             ImportError: If matplotlib is not installed.
             ValueError, TypeError: As `layer_energy`.
         """
-        names = list(devices) if isinstance(devices, (list, tuple)) else [devices]
+        names: list[Any] = list(devices) if isinstance(devices, (list, tuple)) else [devices]
         return plot.draw(self, names, timesteps_per_inference, dt)
 
     def _repr_html_(self) -> str:
