@@ -238,8 +238,7 @@ class ModelEnergy:
             ImportError: If matplotlib is not installed.
             ValueError, TypeError: As `layer_energy`.
         """
-        one: Any = devices  # or what is neither a name nor names, which `draw` refuses
-        names = list(one) if isinstance(one, (list, tuple)) else [one]
+        names: list[Any] = list(devices) if isinstance(devices, (list, tuple)) else [devices]
         return plot.draw(self, names, timesteps_per_inference, dt)
 
     def _repr_html_(self) -> str:

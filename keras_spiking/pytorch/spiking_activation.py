@@ -68,7 +68,7 @@ class SpikingActivation(Stateful):
 
     Raises:
         ValueError: If an argument or input has a wrong value, shape or type of numbers.
-        TypeError: If an argument or input has a wrong type.
+        TypeError: If an argument or input, or what `activation` returns, has a wrong type.
 
     Example:
 
@@ -118,11 +118,18 @@ class SpikingActivation(Stateful):
     def run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         check_inputs(type(self).__name__, inputs)
         self._check_states(inputs, state)
-        rates = as_float(self.activation(inputs))
+        rates = self.activation(inputs)
+        if not isinstance(rates, torch.Tensor):
+            raise TypeError(
+                f"{type(self).__name__}: `activation` must return a torch.Tensor; it returned "
+                f"{type(rates).__name__}. Wrap it in a function that returns one tensor."
+            )
+        rates = as_float(rates)
         if rates.shape != inputs.shape:
             raise ValueError(
                 f"{type(self).__name__}: `activation` must keep the shape of its input; it turned "
-                f"{tuple(inputs.shape)} into {tuple(rates.shape)}."
+                f"{tuple(inputs.shape)} into {tuple(rates.shape)}. Put what changes the shape, "
+                "such as a torch.nn.Linear, in a module before this one."
             )
         dtype = state_dtype(rates)
         voltage = self._initial_voltage(rates, dtype, state)

@@ -109,9 +109,16 @@ def test_initial_state_must_be_one_step_of_the_inputs(shape, training):
 
 
 def test_activation_must_keep_the_shape():
-    words = r"`activation` must keep the shape .* turned \(2, 4, 3\) into \(2, 4, 6\)"
+    words = r"`activation` must keep the shape .* turned \(2, 4, 3\) into \(2, 4, 6\)\. Put what"
     with pytest.raises(ValueError, match=words):
         SpikingActivation(torch.nn.Linear(3, 6))(ONES)
+
+
+@pytest.mark.parametrize("activation", [lambda x: x.numpy(), lambda x: (x, x), lambda x: None])
+def test_activation_must_return_a_tensor(activation):
+    words = r"^SpikingActivation: `activation` must return a torch\.Tensor; it returned .*Wrap it"
+    with pytest.raises(TypeError, match=words):
+        SpikingActivation(activation)(ONES)
 
 
 def test_pool_needs_an_axis_that_inputs_have():
