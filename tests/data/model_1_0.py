@@ -76,6 +76,7 @@ def spiking(signal):
         "regularized": layer(
             initial_voltage=0.0,
             activity_regularizer=regularizers.Percentile(50, axis=(0, 1), target=(1, 2), l1=0.5),
+            name="regularized_layer",
         )(signal),
     }
 
@@ -89,19 +90,24 @@ def filters(signal):
     }
     return {
         "lowpass": keras_spiking.Lowpass(
-            0.1, **options, activity_regularizer=regularizers.L1L2(0.01, 0.02, target=(-1, 1))
+            0.1,
+            **options,
+            activity_regularizer=regularizers.L1L2(0.01, 0.02, target=(-1, 1)),
+            name="lowpass_layer",
         )(signal),
         "lowpass_masked": keras_spiking.Lowpass(0.3, stateful=True)(layers.Masking(0.5)(signal)),
         "alpha": keras_spiking.Alpha(
             keras.initializers.Constant(0.05),
             apply_during_training=False,
             activity_regularizer=regularizers.RangedRegularizer((0, np.inf), regularizers.L1(0.1)),
+            name="alpha_layer",
         )(signal),
         "alpha_last": keras_spiking.Alpha(
             0.1,
             **options | {"tau_constraint": constraints.Mean()},
             return_sequences=False,
             activity_regularizer=regularizers.L2(0.1, target=0.5),
+            name="alpha_last_layer",
         )(signal),
         "cells": layers.RNN(
             [
@@ -138,10 +144,17 @@ def run(model, inputs):
     return {name: np.asarray(each) for name, each in model.predict_on_batch(inputs).items()}
 
 
-def loss(model, inputs):
-    """The mean square of an output and what the regularizers add."""
-    model.compile(loss={"pooled": "mse"})
-    return model.test_on_batch(inputs, {"pooled": np.zeros((BATCH, UNITS))})
+def penalties(model, outputs):
+    """What the regularizers of the layers that are named for their outputs make of these."""
+    return [
+        np.asarray(
+            ops.convert_to_numpy(
+                layer.activity_regularizer(outputs[layer.name.removesuffix("_layer")])
+            )
+        )
+        for layer in model.layers
+        if layer.activity_regularizer is not None
+    ]
 
 
 def write():
@@ -149,7 +162,9 @@ def write():
     model.save(HERE / "model_1_0.keras")
     given = {f"input_{name}": each for name, each in inputs.items()}
     outputs = run(model, inputs)
-    np.savez_compressed(HERE / "model_1_0.npz", **given, **outputs, loss=loss(model, inputs))
+    np.savez_compressed(
+        HERE / "model_1_0.npz", **given, **outputs, penalties=penalties(model, outputs)
+    )
     # Keras does not compress.
     with zipfile.ZipFile(HERE / "model_1_0.keras") as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}

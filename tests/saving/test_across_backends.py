@@ -43,11 +43,12 @@ def assert_same(actual, expected):
 
 def test_the_file_of_version_1_0_loads_and_gives_what_it_gave():
     stored = dict(np.load(DATA / "model_1_0.npz"))
-    loss = stored.pop("loss")
+    penalties = stored.pop("penalties")
     inputs = {name: stored.pop(f"input_{name}") for name in ("signal", "pictures", "vector")}
     model = keras.saving.load_model(DATA / "model_1_0.keras")
     assert_same(model_1_0.run(model, inputs), stored)
-    np.testing.assert_allclose(model_1_0.loss(model, inputs), loss, rtol=1e-5)
+    np.testing.assert_allclose(model_1_0.penalties(model, stored), penalties, rtol=1e-5)
+    assert len(penalties) == 4
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +66,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("backend", sorted({"tensorflow", "jax", "torch"} - {BACKEND}))
-def test_a_file_loads_on_another_backend(folder, backend):
+def test_a_file_loads_on_another_backend(folder):
+    # One reader for each writer, for time is short: every backend is read, and reads. The file of
+    # version 1.0, written on TensorFlow, loads on all of them.
+    backend = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}[BACKEND]
     pytest.importorskip(backend)
     root = Path(__file__).parents[2]
     environment = os.environ | {

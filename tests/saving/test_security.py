@@ -168,9 +168,7 @@ def test_huge_sizes_are_refused_before_memory_is_taken(load_changed):
                 if each["config"]["name"] == layer:
                     each["build_config"]["input_shape"] = [None, None, huge]
 
-        with pytest.raises(
-            (TypeError, ValueError), match=rf"`size` must be fewer than 2\*\*31 units.*{huge}"
-        ):
+        with pytest.raises((TypeError, ValueError), match=r"`size` must be fewer than 2\*\*31"):
             load_changed(change)
     with pytest.raises((TypeError, ValueError), match=r"`num_steps` must be below 2\*\*31"):
         load_changed(set_in("repeat", num_steps=huge))
@@ -183,9 +181,7 @@ def test_huge_cells_are_refused(name):
     cell = getattr(keras_spiking, f"{name}Cell")
     config = cell(3, "relu" if name == "SpikingActivation" else 0.1).get_config()
     for size in (10**12, [2**20, 2**20], 2**31):
-        with pytest.raises(
-            (TypeError, ValueError), match=r"`size` must be fewer than 2\*\*31 units"
-        ):
+        with pytest.raises((TypeError, ValueError), match=r"`size` must be fewer than 2\*\*31"):
             cell.from_config({**config, "size": size})
     assert cell.from_config({**config, "size": 2**31 - 1}).size == 2**31 - 1
 
