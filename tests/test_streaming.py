@@ -1,4 +1,4 @@
-"""A million steps in chunks of random lengths: exactly what the whole run gives, in no more memory."""
+"""A million steps in chunks of random lengths: what the whole run gives, in constant memory."""
 
 import pathlib
 from fractions import Fraction
@@ -138,7 +138,7 @@ def test_levels_of_a_million_steps_are_right_in_chunks_and_at_once(make, rates, 
 
 
 @pytest.mark.parametrize("make", [Lowpass, Alpha, SpikingActivation])
-def test_state_passed_by_hand_is_as_good_as_state_that_is_kept(make, rates, rng):
+def test_state_passed_by_hand_is_as_good_as_state_that_is_kept(make, rates):
     arguments = ["linear"] if make is SpikingActivation else [TAU]
     kept = make(*arguments, dt=DT, stateful=True)
     passed = make(*arguments, dt=DT, return_state=True)
@@ -146,6 +146,6 @@ def test_state_passed_by_hand_is_as_good_as_state_that_is_kept(make, rates, rng)
         layer.build((1, None, UNITS))
     state = [ops.convert_to_numpy(each) for each in passed.cell.get_initial_state(batch_size=1)]
     kept.reset_states(state)
-    for part in chunks(rng, 5_000):
+    for part in (slice(0, 1), slice(1, 11), slice(11, 12), slice(12, 22)):
         outputs, *state = run(passed, rates[:, part], initial_state=state)
         np.testing.assert_array_equal(run(kept, rates[:, part]), outputs)
