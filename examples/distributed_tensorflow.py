@@ -30,13 +30,15 @@ def train_on_one_device(epochs: int) -> tuple[list[float], list[np.ndarray]]:
 
 
 # [mirrored]
-def train_on_two_devices(epochs: int) -> tuple[list[float], list[np.ndarray]]:
+def train_on_two_devices(
+    epochs: int, stateful_batch: int | None = None
+) -> tuple[list[float], list[np.ndarray]]:
     """`fit` as ever: model, `dt` and optimizer are made in the strategy's scope."""
     import tensorflow as tf
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # or all GPUs, by default
     with strategy.scope():
-        model, dt = task.make_model()
+        model, dt = task.make_model(stateful_batch)  # of one device
         losses = task.train(model, dt, task.make_data(), epochs)
     return losses, model.get_weights()
 
