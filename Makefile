@@ -8,11 +8,17 @@ VENV ?= .venv
 TENSORFLOW ?= tensorflow-cpu
 JAX ?= jax
 TORCH ?= torch==2.13.0
+# A file of versions that pip is to keep to; `make test-oldest` writes one.
+CONSTRAINTS ?=
+# For `make test-python`.
+OTHER_PYTHON ?= python3.13
 
 # For `make demo` and `make bench`: QUICK=1 takes a minute or two. ARGS goes to the example as it
 # stands; BACKEND is the one to time, by default all of them.
+# For `make fuzz` MINUTES is how long, on each backend.
 QUICK ?=
 BACKEND ?=
+MINUTES ?= 1
 ARGS ?=
 DEMO_OUTPUT ?= demo-output
 # For the suites; for example: make test-jax PYTEST_ARGS="-x -k lowpass"
@@ -41,7 +47,7 @@ results := .test-results
 # Every step uses all cores by itself, and two pips must not work in one environment at once.
 .NOTPARALLEL:
 .PHONY: help demo demo-torch bench test lint types format test-tensorflow test-jax test-torch \
-	test-pytorch test-package test-summary docs test-docs clean
+	test-pytorch test-package test-oldest test-python test-summary fuzz docs test-docs clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {printf "  make %-38s %s\n", $$1, $$2}' Makefile
@@ -105,13 +111,32 @@ test-docs: $(docs_ready) ## Read the built documentation in a headless browser (
 	@mkdir -p $(results)
 	$(python) -m pytest --confcutdir=tests/docs tests/docs --junitxml=$(results)/docs.xml
 
+# Both leave out the examples' tests, which train for minutes on what the other tests cover.
+test-oldest: ## Run the suite on the oldest versions that pyproject.toml allows
+	@mkdir -p $(results)/oldest
+	$(PYTHON) tests/oldest.py > $(results)/oldest/constraints.txt
+	$(MAKE) --no-print-directory test-tensorflow test-jax test-torch VENV="$(VENV)-oldest" \
+		results=$(results)/oldest CONSTRAINTS=$(results)/oldest/constraints.txt \
+		PYTEST_ARGS="--ignore=tests/examples $(PYTEST_ARGS)"
+
+# Without PyTorch: its builds for a CPU are not to be had for every Python.
+test-python: ## Run the suite on OTHER_PYTHON=python3.13, without PyTorch
+	$(MAKE) --no-print-directory test-tensorflow test-jax VENV="$(VENV)-$(OTHER_PYTHON)" \
+		results=$(results)/$(OTHER_PYTHON) PYTHON=$(OTHER_PYTHON) TORCH= \
+		PYTEST_ARGS="--ignore=tests/examples $(PYTEST_ARGS)"
+
+fuzz: $(test_ready) ## Try random models for MINUTES=1 on each backend (BACKEND=jax, ARGS="--replay 7")
+	@failed=0; for backend in $(or $(BACKEND),tensorflow jax torch); do \
+		KERAS_BACKEND=$$backend $(python) -m tests.fuzz --minutes $(MINUTES) $(ARGS) || failed=1; \
+	done; exit $$failed
+
 test-summary:
 	@$(python) -c "$$summary" $(results)/tensorflow.xml $(results)/jax.xml $(results)/torch.xml \
 		$(results)/pytorch.xml
 
 clean: ## Remove everything that the commands above made, .venv included
-	rm -rf .venv .venv-torch $(results) demo-output bench-output docs/_build build dist .coverage \
-		.hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-torch .venv-oldest .venv-python3* $(results) demo-output bench-output \
+		docs/_build build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # All use one environment: each command installs no more of it than it needs.
@@ -126,7 +151,8 @@ $(demo_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
 	@touch "$(VENV)/.ready-for-demo"
 
 $(test_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
-	$(pip_install) --editable ".[dev]" "$(TENSORFLOW)" "$(JAX)" "$(TORCH)"
+	$(pip_install) --editable ".[dev]" "$(TENSORFLOW)" "$(JAX)" $(if $(TORCH),"$(TORCH)") \
+		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 	@touch "$(VENV)/.ready-for-test"
 
 # PyTorch for the reference of its modules and the page on them; the other pages run on TensorFlow.

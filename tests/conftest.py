@@ -1,6 +1,7 @@
 """Settings for the whole suite, which runs once per Keras backend (`KERAS_BACKEND`)."""
 
 import contextlib
+import importlib.metadata
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -17,6 +18,14 @@ import pytest
 import keras_spiking
 
 keras.config.disable_traceback_filtering()
+
+
+def pytest_report_header():
+    """The versions that a run is about: `make test-oldest` runs on others."""
+    names = ("keras", "numpy", "tensorflow", "tensorflow_cpu", "jax", "torch")
+    found = {each.name.lower(): each.version for each in importlib.metadata.distributions()}
+    versions = [f"{name} {found[name]}" for name in names if name in found]
+    return f"{keras.backend.backend()}: {', '.join(versions)}"
 
 
 @pytest.fixture(autouse=True)
