@@ -107,7 +107,7 @@ test-docs: $(docs_ready) ## Read the built documentation in a headless browser (
 
 test-summary:
 	@$(python) -c "$$summary" $(results)/tensorflow.xml $(results)/jax.xml $(results)/torch.xml \
-		$(results)/pytorch.xml
+		$(results)/pytorch.xml $(wildcard $(results)/docs.xml)
 
 clean: ## Remove everything that the commands above made, .venv included
 	rm -rf .venv .venv-torch $(results) demo-output bench-output docs/_build build dist .coverage \
