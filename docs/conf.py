@@ -43,7 +43,6 @@ extensions = [
 exclude_patterns = ["_build"]
 default_role = "name"  # of `extensions/docstrings.py`: single backticks mark code, as in Markdown
 nitpicky = True
-suppress_warnings = ["toc.empty_glob"]  # of the guide, which takes in every page of its folder
 nitpick_ignore_regex = [
     # Others' classes: a link would need their lists of names from the network at build time.
     (
