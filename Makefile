@@ -132,7 +132,7 @@ fuzz: $(test_ready) ## Try random models for MINUTES=1 on each backend (BACKEND=
 
 test-summary:
 	@$(python) -c "$$summary" $(results)/tensorflow.xml $(results)/jax.xml $(results)/torch.xml \
-		$(results)/pytorch.xml
+		$(results)/pytorch.xml $(wildcard $(results)/docs.xml)
 
 clean: ## Remove everything that the commands above made, .venv included
 	rm -rf .venv .venv-torch .venv-oldest .venv-python3* $(results) demo-output bench-output \

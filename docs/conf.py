@@ -84,10 +84,10 @@ nb_output_stderr = "remove-warn"  # a warning in an example is a warning of the 
 def cache_of_results() -> str:
     """The folder of results that came from this code and these versions, and from no other."""
     digest = hashlib.sha256()
-    for folder in ("keras_spiking", "examples", "docs"):
-        for source in sorted((ROOT / folder).rglob("*.py")):
-            if "_build" not in source.parts:
-                digest.update(source.read_bytes())
+    sources = [*ROOT.glob("keras_spiking/**/*.py"), *ROOT.glob("examples/*.py")]
+    styles = [DOCS / "matplotlibrc", *DOCS.glob("tutorials/*.mplstyle")]
+    for source in [*sorted(sources), *styles, DOCS / "startup.py"]:
+        digest.update(source.read_bytes())
     for package in ("keras", "tensorflow-cpu", "tensorflow", "torch", "numpy", "matplotlib"):
         try:
             digest.update(f"{package} {importlib.metadata.version(package)}".encode())

@@ -75,6 +75,7 @@ class Default:
 
     @property
     def dt(self) -> float:
+        """Length of a time step in seconds."""
         return self._dt
 
     @dt.setter

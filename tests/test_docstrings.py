@@ -26,6 +26,7 @@ MODULES = [
 ]
 
 PUBLIC_MODULES = [
+    keras_spiking.config,
     keras_spiking.layers,
     keras_spiking.regularizers,
     keras_spiking.constraints,
@@ -54,6 +55,16 @@ OBJECTS = {
     for name in public_names(module)
 }
 CLASSES = {name: value for name, value in OBJECTS.items() if inspect.isclass(value)}
+FUNCTIONS = {name: value for name, value in OBJECTS.items() if inspect.isfunction(value)}
+METHODS = {
+    f"{name}.{method}": getattr(value, "fget", value)
+    for name, cls in CLASSES.items()
+    for method, value in vars(cls).items()
+    if (inspect.isfunction(value) or isinstance(value, property))
+    and not method.startswith("_")
+    # Those that Keras or PyTorch calls are documented there: `build`, `call`, `get_config` ...
+    and not any(hasattr(base, method) for base in cls.__mro__[1:])
+}
 BASE_CLASSES = ["keras_spiking.layers.KerasSpikingCell", "keras_spiking.layers.KerasSpikingLayer"]
 # Not made by users, so they have attributes in place of arguments, and no example of their own.
 RESULTS = [f"keras_spiking.conversion.{name}" for name in ("LayerResult", "Report", "Result")]
@@ -121,10 +132,21 @@ def test_every_argument_is_documented(name):
     assert documented >= set(names), sorted(set(names) - documented)
 
 
-@pytest.mark.parametrize("name", sorted(set(OBJECTS) - set(CLASSES)))
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_argument_of_a_function_is_documented(name):
     names = set(inspect.signature(OBJECTS[name]).parameters)
     assert arguments_in(OBJECTS[name].__doc__) >= names
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_of_ours_are_documented(name):
+    docstring = METHODS[name].__doc__
+    assert docstring, name
+    names = set(inspect.signature(METHODS[name]).parameters) - {"self"}
+    # A sentence does for what little a small method takes, if it names each argument.
+    in_words = {each for each in names if re.search(rf"\b{each}\b", docstring)}
+    referred = re.search("arguments as in `|of the same arguments", docstring)
+    assert referred or arguments_in(docstring) | in_words >= names
 
 
 @pytest.mark.parametrize("name", sorted(set(CLASSES) - {*BASE_CLASSES, *RESULTS}))
@@ -139,8 +161,8 @@ def test_modules_have_a_docstring():
 
 def arguments_in(docstring, section="Args"):
     """The names that a section of a docstring defines."""
-    pattern = rf"^ *{section}:\n(.*?)(?=^\S|^ {{0,4}}\S|\Z)"
-    section = re.search(pattern, docstring, re.DOTALL | re.MULTILINE)
+    pattern = rf"^{section}:\n(.*?)(?=^\S|\Z)"
+    section = re.search(pattern, inspect.cleandoc(docstring), re.DOTALL | re.MULTILINE)
     if section is None:
         return set()
     lines = inspect.cleandoc("\n" + section.group(1)).splitlines()

@@ -92,7 +92,15 @@ class KerasSpikingLayer(WithTimeStep):
         return unique(super().variables + self._memory.variables)
 
     def build_cell(self, input_shape: tuple[int | None, ...]) -> KerasSpikingCell:
-        """Makes the cell for inputs of this shape, batch and time included."""
+        """Makes the cell: what a subclass must define.
+
+        Args:
+            input_shape: Shape of the inputs, `(batch, time, ...)`, or `(time, batch, ...)` if
+                `time_major`. Batch and time may be None.
+
+        Returns:
+            A `KerasSpikingCell`.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must define `build_cell(input_shape)`, which returns a cell."
         )
@@ -147,10 +155,16 @@ class KerasSpikingLayer(WithTimeStep):
     def run(
         self, inputs: Any, states: list[Any], mask: Any, training: bool
     ) -> tuple[Any, list[Any]]:
-        """Runs the whole sequence: `(outputs, final_states)`, outputs with every time step.
+        """Runs the whole sequence. Here the cell is stepped through time; override to do better.
 
-        Here the cell is stepped through time. `inputs` are in `compute_dtype`, `states` in
-        `state_dtype`, and `mask` is None or Boolean `(batch, time)`.
+        Args:
+            inputs: Tensor of the shape that the layer was called with, in `compute_dtype`.
+            states: List of tensors to start from, in `state_dtype`.
+            mask: None, or Boolean tensor `(batch, time)`, True for steps to use.
+            training: Whether the model is training.
+
+        Returns:
+            The outputs of every time step, and the list of final states.
         """
 
         def by_time(tensor: Any) -> Any:

@@ -142,7 +142,7 @@ class KerasSpikingCell(WithTimeStep):
         return [ops.zeros((batch_size, *shape), self.state_dtype) for shape in self.state_shapes]
 
     def per_sample(self, state: Any, batch_size: Any) -> Any:
-        """Repeats a state over the batch.
+        """Repeats `state`, that of one sample, `batch_size` times.
 
         In memory too: torch cannot assign to a variable that is one number seen many times.
         """
@@ -166,11 +166,27 @@ class KerasSpikingCell(WithTimeStep):
         return cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
-        """Runs one step of training; as in inference unless overridden."""
+        """Runs one step in training.
+
+        Args:
+            inputs: As in `call_inference`, which this calls unless overridden.
+            states: As in `call_inference`.
+
+        Returns:
+            As `call_inference`.
+        """
         return self.call_inference(inputs, states)
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
-        """Runs one step."""
+        """Runs one step: what a subclass must define.
+
+        Args:
+            inputs: Tensor of shape `(batch, ...)`, in `compute_dtype`.
+            states: List of tensors `(batch, ...)`, of the shapes `state_shapes`, in `state_dtype`.
+
+        Returns:
+            The outputs, `(batch, ...)`, and the list of new states.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must define `call_inference(inputs, states)`, "
             "which returns `(outputs, new_states)`."

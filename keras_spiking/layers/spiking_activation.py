@@ -129,7 +129,7 @@ class SpikingActivationCell(KerasSpikingCell):
         return rates * self._time_step.seconds(self.state_dtype, self.rate_scale)
 
     def spikes(self, rates: Any, counts: Any) -> Any:
-        """The output from the spikes' number per step, with the gradient of the rates."""
+        """The output: `counts` of spikes in each step, with the gradient of the rates."""
         spikes = counts * self._time_step.per_second(self.state_dtype, self.rate_scale)
         return kernels.straight_through(rates, cast(spikes, self.compute_dtype))
 

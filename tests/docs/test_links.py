@@ -10,7 +10,8 @@ import zlib
 import pytest
 
 # What a browser fetches by itself to show a page; an `a` it only follows when asked to.
-LOADED = {("script", "src"), ("img", "src"), ("source", "src"), ("iframe", "src"), ("link", "href")}
+LOADED = {"script": "src", "img": "src", "source": "src", "iframe": "src", "link": "href"}
+LOADED_LINKS = {"stylesheet", "icon", "preload", "manifest"}
 
 
 class Parser(html.parser.HTMLParser):
@@ -25,9 +26,9 @@ class Parser(html.parser.HTMLParser):
         self.names.update(value for key, value in attrs if key in ("id", "name") and value)
         if tag == "a" and attributes.get("href"):
             self.links.append(attributes["href"])
-        for name in ("src", "href"):
-            if (tag, name) in LOADED and attributes.get(name):
-                self.loaded.append(attributes[name])
+        address = attributes.get(LOADED.get(tag))
+        if address and (tag != "link" or LOADED_LINKS & set(attributes.get("rel", "").split())):
+            self.loaded.append(address)
 
 
 @functools.cache
