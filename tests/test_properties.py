@@ -41,7 +41,8 @@ def layers(draw):
     kind = draw(st.sampled_from([SpikingActivation, Lowpass, Alpha]))
     options = {"dt": draw(powers(-3, 0)), "dtype": dtype}
     if kind is SpikingActivation:
-        options["activation"] = draw(st.sampled_from(["relu", "tanh", "softplus", "linear"]))
+        # Those that round nothing: of others, torch's last bit depends on the layout in memory.
+        options["activation"] = draw(st.sampled_from(["relu", "relu6", "leaky_relu", "linear"]))
         options["rate_scale"] = draw(powers(-1, 2))
         options["seed"] = draw(st.integers(0, 9))
     else:
