@@ -41,7 +41,9 @@ def test_an_option_that_a_file_loses_is_found(monkeypatch):
 
     def run_with_files_of(*every_change):
         for changes in every_change:
-            monkeypatch.setattr(layer, "get_config", lambda self, new=changes: {**right(self), **new})
+            monkeypatch.setattr(
+                layer, "get_config", lambda self, new=changes: {**right(self), **new}
+            )
             cases.run_case(OVER_TIME)
 
     # Backends round differently, so that no single change shows in the spikes of all of them.
