@@ -39,16 +39,12 @@ def test_an_option_that_a_file_loses_is_found(monkeypatch):
     layer = keras_spiking.SpikingActivation
     right = layer.get_config
 
-    def run_with_files_of(*every_change):
-        for changes in every_change:
-            monkeypatch.setattr(
-                layer, "get_config", lambda self, new=changes: {**right(self), **new}
-            )
-            cases.run_case(OVER_TIME)
+    def forgetful(self):
+        return {**right(self), "activation": "sigmoid", "rate_scale": 1e4}
 
-    # Backends round differently, so that no single change shows in the spikes of all of them.
+    monkeypatch.setattr(layer, "get_config", forgetful)
     with pytest.raises(AssertionError, match="outputs differ loaded from"):
-        run_with_files_of({"rate_scale": 20.0}, {"activation": "softplus", "rate_scale": 50.0})
+        cases.run_case(OVER_TIME)
 
 
 def test_failures_are_counted_and_told_with_their_seeds(monkeypatch):

@@ -39,6 +39,8 @@ class _Plan:
         self.masked = False
         self.branched = False
         self.shortest_dt = 0.02 if self.policy == "mixed_float16" else 1e-3
+        # Keras adds its loss in float32 and what regularizers add in float64, and TensorFlow not.
+        self.regularized = BACKEND != "tensorflow" or self.policy != "float64"
         self.variable = None
 
     def dt(self):
@@ -56,7 +58,7 @@ class _Plan:
     def shared(self):
         """Options of every layer of this library."""
         options = {"dt": self.dt(), "stateful": self.stateful, "unroll": self.draw.chance(0.2)}
-        if self.draw.chance(0.3):
+        if self.draw.chance(0.3) and self.regularized:
             options["activity_regularizer"] = rate_regularizer(self.draw)
         return options
 
@@ -125,7 +127,7 @@ def _dense(plan, x):
         draw.integer(1, 9),
         activation=draw.pick([None, None, "relu", "tanh"]),
         use_bias=draw.chance(0.8),
-        kernel_regularizer=rate_regularizer(draw) if draw.chance(0.2) else None,
+        kernel_regularizer=rate_regularizer(draw) if draw.chance(0.2 * plan.regularized) else None,
         kernel_constraint=draw.pick([None, None, None, keras_spiking.constraints.Mean(0)]),
     )
     if len(x.shape) == 3 and draw.chance(0.3):
@@ -185,7 +187,9 @@ def _hand_over(plan, x):
 
 def _in_rnn(plan, x):
     """A cell in Keras's own layer for recurrent cells."""
-    if plan.masked or plan.stateful or len(x.shape) > 3:
+    # In half precision Keras hands its loop states of that type, and gets wider ones.
+    half = plan.policy.startswith("mixed")
+    if plan.masked or plan.stateful or half or len(x.shape) > 3:
         return _over_time(plan, x)(x)
     layer = _over_time(plan, x, stateful=False, activity_regularizer=None)
     cell = layer.build_cell((None, None, *x.shape[2:]))
