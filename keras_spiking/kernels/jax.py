@@ -32,16 +32,18 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
 @functools.partial(jax.jit, static_argnums=2)
 def _fire(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
     digits = 52 if increments.dtype == jnp.float64 else 23
-    largest = LARGEST[digits]
+    most = LARGEST[digits] * 2.0**-digits
 
     def step(time: Any, carry: Any) -> Any:
         counts, voltage = carry
         increment = _at(increments, time, time_axis)
-        scaled = portable.saturate(increment * 2.0**digits, largest)
-        rounded = jnp.round(scaled) * 2.0**-digits
+        rounded = jnp.round(increment * 2.0**digits) * 2.0**-digits
         whole = jnp.floor(rounded)
+        # Limits what has overflowed: to limit what may overflow takes twice as long.
+        within = jnp.abs(increment) < most
         # Exact: neither term reaches 1, and both are on the grid.
-        raised = voltage + jnp.where(jnp.isfinite(increment), rounded - whole, 0.0)
+        raised = voltage + jnp.where(within, rounded - whole, 0.0)
+        whole = jnp.where(within, whole, portable.saturate(increment, most))
         carry = jnp.floor(raised)
         return _put(counts, whole + carry, time, time_axis), raised - carry
 

@@ -45,17 +45,19 @@ def _of_known_batch(sequence: Any, state: Any, time_axis: int) -> Any:
 def _fire(time_axis: int) -> Callable[..., Any]:
     def fire(increments: Any, voltage: Any) -> tuple[Any, Any]:
         digits = 52 if increments.dtype == tf.float64 else 23
-        largest = LARGEST[digits]
+        most = LARGEST[digits] * 2.0**-digits
         shapes = [tf.shape(increments), tf.shape(voltage)]
         increments, voltage = map(_padded, (increments, voltage))
 
         def step(time: Any, counts: Any, voltage: Any) -> Any:
             increment = _at(increments, time, time_axis)
-            scaled = portable.saturate(increment * 2.0**digits, largest)
-            rounded = tf.round(scaled) * 2.0**-digits
+            rounded = tf.round(increment * 2.0**digits) * 2.0**-digits
             whole = tf.floor(rounded)
+            # Limits what has overflowed: to limit what may overflow takes twice as long.
+            within = tf.abs(increment) < most
             # Exact: neither term reaches 1, and both are on the grid.
-            raised = voltage + tf.where(tf.math.is_finite(increment), rounded - whole, 0.0)
+            raised = voltage + tf.where(within, rounded - whole, 0.0)
+            whole = tf.where(within, whole, portable.saturate(increment, most))
             carry = tf.floor(raised)
             return time + 1, _put(counts, whole + carry, time), raised - carry
 
