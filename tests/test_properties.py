@@ -41,8 +41,9 @@ def layers(draw):
     kind = draw(st.sampled_from([SpikingActivation, Lowpass, Alpha]))
     options = {"dt": draw(powers(-3, 0)), "dtype": dtype}
     if kind is SpikingActivation:
-        # Those that round nothing: of others, torch's last bit depends on the layout in memory.
-        options["activation"] = draw(st.sampled_from(["relu", "relu6", "leaky_relu", "linear"]))
+        # Those that round nothing: the last bit of others depends on the compiler and, on torch, on
+        # the layout in memory, and the spikes are the same only where the rates are.
+        options["activation"] = draw(st.sampled_from(["relu", "relu6", "linear"]))
         options["rate_scale"] = draw(powers(-1, 2))
         options["seed"] = draw(st.integers(0, 9))
     else:
@@ -73,6 +74,18 @@ def assert_close(actual, expected, exact, dtype):
             np.testing.assert_allclose(one, other, rtol=0, atol=2.0**-7 * np.abs(other).max())
 
 
+def in_levels(layer, states):
+    """States as voltages and levels: the first one of `Alpha` is a difference of levels over tau.
+
+    So the rounding of a level counts alike whatever the time constant.
+    """
+    if not isinstance(layer, Alpha):
+        return list(states)
+    (state,) = as_float32(list(states))
+    tau = ops.convert_to_numpy(layer.cell.tau)
+    return [np.stack([tau * state[:, 0], state[:, 1]], axis=1)]
+
+
 @few
 @given(made=layers(), features=st.sampled_from([(3,), (2, 2)]), seed=seeds)
 def test_layer_cell_layout_and_pieces_agree(made, features, seed):
@@ -81,20 +94,23 @@ def test_layer_cell_layout_and_pieces_agree(made, features, seed):
     layer = make(return_state=True)
     outputs, *states = layer(inputs)
     dtype = layer.dtype_policy.name
+    levels = in_levels(layer, states)
 
     state, steps = layer.cell.get_initial_state(batch_size=BATCH), []
     for time in range(TIME):
         step, state = layer.cell(inputs[:, time], state)
         steps.append(step)
-    assert_close([ops.stack(steps, axis=1), *state], [outputs, *states], exact, dtype)
+    ends = in_levels(layer, state)
+    assert_close([ops.stack(steps, axis=1), *ends], [outputs, *levels], exact, dtype)
 
     by_time, *same = make(return_state=True, time_major=True)(np.swapaxes(inputs, 0, 1))
-    assert_close([ops.swapaxes(by_time, 0, 1), *same], [outputs, *states], exact, dtype)
+    ends = in_levels(layer, same)
+    assert_close([ops.swapaxes(by_time, 0, 1), *ends], [outputs, *levels], exact, dtype)
 
     kept = make(stateful=True)
     pieces = [kept(piece) for piece in np.split(inputs, [1, 6, 7], axis=1)]
     assert_close(ops.concatenate(pieces, axis=1), outputs, exact, dtype)
-    assert_close(kept.states, states, exact, "float32")
+    assert_close(in_levels(layer, kept.states), levels, exact, "float32")
 
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "eager"])
@@ -104,13 +120,12 @@ def test_compiled_layers_agree_with_eager_ones(mode, made, seed):
     make, exact = made
     inputs, layer = data(seed), make(return_state=True)
     layer.build(inputs.shape)
-    if exact and layer.activation.__name__ in ("tanh", "softplus"):
-        inputs = np.sign(inputs)  # a compiler may compute them otherwise, in the last digit
     compiled = run_function(
         lambda x: [ops.cast(each, "float32") for each in layer(x)], inputs, mode=mode
     )
-    exact = exact and layer.activation.__name__ in ("relu", "linear")
-    assert_close(compiled, list(layer(inputs)), exact, layer.dtype_policy.name)
+    outputs, *states = layer(inputs)
+    actual = [compiled[0], *in_levels(layer, compiled[1:])]
+    assert_close(actual, [outputs, *in_levels(layer, states)], exact, layer.dtype_policy.name)
 
 
 @few
@@ -197,6 +212,8 @@ def test_what_is_not_finite_stays_in_its_unit_and_sample(made, value, sample, ti
     expected, *_ = as_float32(layer(inputs, initial_state=start))
     inputs[sample, time, unit] = value
     outputs, *_ = as_float32(layer(inputs, initial_state=start))
+    if np.isnan(value):
+        assert np.isnan(outputs[sample, time, unit])  # not hidden, in any precision
     # Nor does it go back in time; spikes go on as if that step had been left out.
     outputs[sample, time:, unit] = expected[sample, time:, unit]
     np.testing.assert_array_equal(outputs, expected)
