@@ -31,3 +31,5 @@ if __name__ == "__main__":
         print(f"{name}=={version}")
         if name == "tensorflow":
             print(f"tensorflow-cpu=={version}")
+    # Newer ones need a newer ml_dtypes than TensorFlow 2.18 accepts; tests alone use it.
+    print("onnx<1.18")

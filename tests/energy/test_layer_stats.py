@@ -57,6 +57,11 @@ TRACED = {
 if BACKEND != "tensorflow":  # which has no grouped convolution on a CPU
     TRACED["Conv2D, groups"] = (lambda: layers.Conv2D(6, 2, groups=3), (4, 4, 6))
 
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+
+    if tf.__version__.startswith("2.18."):  # whose einsum is wrong here, by as much as 1
+        del TRACED["EinsumDense, ellipsis"]
 
 if BACKEND == "jax":  # which compiles each of them, and what they count is the same everywhere
     TRACED = {name: TRACED[name] for name in ("Dense", "Conv2D", "Conv2DTranspose")}
