@@ -32,4 +32,4 @@ if __name__ == "__main__":
         if name == "tensorflow":
             print(f"tensorflow-cpu=={version}")
     # Newer ones need a newer ml_dtypes than TensorFlow 2.18 accepts; tests alone use it.
-    print("onnx<1.18")
+    print("onnx==1.17.0")

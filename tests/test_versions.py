@@ -22,6 +22,7 @@ def test_pip_gets_one_version_of_each():
     assert dict(line.split("==") for line in lines).keys() == {
         *oldest.oldest_versions(),
         "tensorflow-cpu",
+        "onnx",
     }
 
 

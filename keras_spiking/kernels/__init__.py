@@ -20,15 +20,26 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
     as its logarithm because float32 rounds a decay near 1 so coarsely that slow filters would be
     wrong in the fourth digit. Differentiable in everything.
 
+`filter_end(log_decay, coupling, gains, inputs, initial, time_axis=1)` -> `end`
+    The last level's last step alone, as a sequence of one step: a weighted sum of the inputs.
+
 `straight_through(rates, spikes)` -> `outputs`
     `spikes` forwards; backwards, the gradient goes to `rates` unchanged.
 
+`spike(rates, voltage, dt, time_axis=1, rectify=False)` -> `(spikes, final_voltage)`
+    Both in one: from rates, of any float type, to spikes in hertz of that type, with the gradient
+    of the rates. `dt` is a number or a scalar tensor; `voltage` has the type to compute in. With
+    `rectify` the rates are `relu(rates)`.
+
 `uniform(shape, seed, dtype)` -> `values`
-    Random numbers in [0, 1). `seed` is an integer, for the same numbers at every call, compiled
-    or not, or a `keras.random.SeedGenerator`, for others at every call.
+    Random voltages in [0, 1), on the grid. `seed` is an integer, for the same numbers at every
+    call, compiled or not, or a `keras.random.SeedGenerator`, for others at every call.
 
 `expm1(x)` -> `values`
     `exp(x) - 1`, as exact near zero as anywhere.
+
+`alpha_gain(ratio)` -> `values`
+    `1 - (1 + ratio) * exp(-ratio)`, as exact near zero as anywhere, with its gradient.
 
 Which kernel runs is decided by `native_is_chosen` alone, but for models that are being exported to
 ONNX on PyTorch: `torch_onnx.py` has those.
@@ -101,16 +112,40 @@ def linear_filter(
     return _implementation().linear_filter(log_decay, coupling, gains, inputs, initial, time_axis)
 
 
+def filter_end(
+    log_decay: Any,
+    coupling: Any,
+    gains: tuple[Any, ...],
+    inputs: Any,
+    initial: tuple[Any, ...],
+    time_axis: int = 1,
+) -> Any:
+    """Gives the end of a filtered sequence; see the module's docstring."""
+    return _implementation().filter_end(log_decay, coupling, gains, inputs, initial, time_axis)
+
+
 def straight_through(rates: Any, spikes: Any) -> Any:
     """Gives spikes forwards and the gradient of the rates backwards."""
     return _implementation().straight_through(rates, spikes)
 
 
+def spike(
+    rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
+) -> tuple[Any, Any]:
+    """Turns rates into spikes in hertz; see the module's docstring."""
+    return _implementation().spike(rates, voltage, dt, time_axis, rectify)
+
+
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
-    """Draws random numbers in [0, 1); see the module's docstring."""
+    """Draws random voltages; see the module's docstring."""
     return _implementation().uniform(shape, seed, dtype)
 
 
 def expm1(x: Any) -> Any:
     """`exp(x) - 1`; see the module's docstring."""
     return _implementation().expm1(x)
+
+
+def alpha_gain(ratio: Any) -> Any:
+    """`1 - (1 + ratio) * exp(-ratio)`; see the module's docstring."""
+    return _implementation().alpha_gain(ratio)

@@ -10,6 +10,8 @@ from jax import lax
 from keras_spiking.kernels import LARGEST, native_is_chosen, portable
 
 uniform = portable.uniform
+filter_end = portable.filter_end
+alpha_gain = portable.alpha_gain
 expm1 = jnp.expm1
 
 
@@ -174,4 +176,8 @@ def straight_through(rates: Any, spikes: Any) -> Any:
 straight_through.defvjp(
     lambda rates, spikes: (spikes, None),
     lambda _, upstream: (upstream, jnp.zeros_like(upstream)),
+)
+
+spike = functools.partial(
+    portable.spike, integrate_and_fire=integrate_and_fire, straight_through=straight_through
 )

@@ -13,16 +13,22 @@ step's fractions have carried into a spike exactly if the voltage fell below wha
 of its last 2^k drives, so that log2(T) passes suffice.
 """
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_spiking import config
+from keras_spiking import config, kernels
 from keras_spiking.kernels import LARGEST
 
 # The voltage's binary digits, and the integers that hold them: as many as the float's own.
 _GRIDS = {"float32": (23, "int32"), "float64": (52, "int64")}
+_LARGEST_IN_FLOAT16 = 65504.0
+# 1 - (1 + x) exp(-x) as a power series, to double precision for x < 0.5: powers and factors.
+_SERIES = tuple(
+    zip(*((n, (-1) ** n * (n - 1) / math.factorial(n)) for n in range(2, 17)), strict=True)
+)
 
 
 def integrate_and_fire(
@@ -138,7 +144,7 @@ def linear_filter(
     return tuple(levels)
 
 
-def filter_end(
+def filter_ends(
     log_decay: Any,
     coupling: Any,
     gains: tuple[Any, ...],
@@ -146,7 +152,7 @@ def filter_end(
     initial: tuple[Any, ...],
     time_axis: int = 1,
 ) -> tuple[Any, ...]:
-    """The last step alone of `linear_filter`, as sequences of one step: weighted sums.
+    """The last step alone of `linear_filter`'s levels, as sequences of one step: weighted sums.
 
     An input n steps before the end weighs `gains[0] * a**n` in the first level; in the second
     `gains[1] * a**n`, and through the first one `coupling * gains[0] * n * a**(n-1)`.
@@ -173,6 +179,10 @@ def filter_end(
         starts[1] += coupling * coupled_weight(steps) * initial[0]
     ends = [start + summed(each) for start, each in zip(starts, weights, strict=True)]
     return tuple(ops.expand_dims(end, time_axis) for end in ends)
+
+
+def filter_end(*arguments: Any) -> Any:
+    return filter_ends(*arguments)[-1]
 
 
 def linear_filter_gradients(
@@ -295,11 +305,54 @@ def straight_through(rates: Any, spikes: Any) -> Any:
     return ops.stop_gradient(spikes) + (rates - ops.stop_gradient(rates))
 
 
+def spike(
+    rates: Any,
+    voltage: Any,
+    dt: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+    integrate_and_fire: Any = integrate_and_fire,
+    straight_through: Any = straight_through,
+) -> tuple[Any, Any]:
+    rates = ops.relu(rates) if rectify else rates
+    # Times `1 / dt`, never divided by `dt`: a compiler may replace a division by a product, and
+    # would then change the bits.
+    increments = ops.cast(ops.stop_gradient(rates), voltage.dtype) * dt
+    counts, final = integrate_and_fire(increments, ops.stop_gradient(voltage), time_axis)
+    return straight_through(rates, cast(counts * (1.0 / dt), rates.dtype)), final
+
+
+def cast(tensor: Any, dtype: Any) -> Any:
+    """`ops.cast`; but what float16 cannot hold becomes the largest number that it can.
+
+    One spike in a step of 10 microseconds is 100,000 Hz: float16 has no such number.
+    """
+    received, dtype = map(keras.backend.standardize_dtype, (tensor.dtype, dtype))
+    if received == dtype:
+        return tensor
+    if dtype == "float16":
+        if not keras.backend.is_float_dtype(received):
+            tensor = ops.cast(tensor, "float32")
+        tensor = saturate(tensor, _LARGEST_IN_FLOAT16)
+    return ops.cast(tensor, dtype)
+
+
 expm1 = ops.expm1
 
 
-def uniform(shape: Any, seed: Any, dtype: str) -> Any:
-    return keras.random.uniform(shape, dtype=dtype, seed=seed)
+def alpha_gain(ratio: Any) -> Any:
+    small = ops.where(ratio < 0.5, ratio, 0.0)
+    powers, factors = (ops.convert_to_tensor(each, ratio.dtype) for each in _SERIES)
+    series = ops.sum(factors * ops.expand_dims(small, -1) ** powers, axis=-1)
+    # By way of the backend's kernel: not every backend's own `expm1` is exact.
+    direct = -kernels.expm1(-ratio) - ratio * ops.exp(-ratio)
+    return ops.where(ratio < 0.5, series, direct)
+
+
+def uniform(shape: Any, seed: Any, dtype: str, draw: Any = keras.random.uniform) -> Any:
+    # Down to the grid of voltages, so that none is rounded up to 1.
+    digits, _ = _GRIDS[dtype]
+    return floor(draw(shape, dtype=dtype, seed=seed) * 2.0**digits) * 2.0**-digits
 
 
 def step_slice(sequence: Any, time_axis: int, start: int | None, stop: int | None) -> Any:

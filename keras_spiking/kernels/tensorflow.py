@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from keras_spiking.kernels import LARGEST, native_is_chosen, portable
 
+filter_end = portable.filter_end
+alpha_gain = portable.alpha_gain
 expm1 = tf.math.expm1
 
 
@@ -243,7 +245,16 @@ def straight_through(rates: Any, spikes: Any) -> Any:
     return tf.identity(spikes), lambda upstream: (upstream, None)
 
 
+spike = functools.partial(
+    portable.spike, integrate_and_fire=integrate_and_fire, straight_through=straight_through
+)
+
+
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
+    return portable.uniform(shape, seed, dtype, draw=_uniform)
+
+
+def _uniform(shape: Any, dtype: str, seed: Any) -> Any:
     # Keras lets XLA choose the generator, which gives other numbers than eager TensorFlow for the
     # same seed, and is slow on a CPU: a millisecond for (32, 128), and this one a hundredth of it.
     pair = [seed, 0] if isinstance(seed, int) else tf.cast(seed.next(), "int32")

@@ -8,6 +8,7 @@ file: traced step by step, it would be another program for every length of time.
 """
 
 import itertools
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -62,59 +63,145 @@ def _portable() -> Any:
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
-    return _portable().uniform(shape, seed, dtype)
+    import keras
+
+    unit = 2.0**52 if dtype == "float64" else 2.0**23
+    state = None if isinstance(seed, int) else seed.state.value
+    if state is None or state.device.type == "meta" or torch.compiler.is_compiling():
+        drawn = keras.random.uniform(shape, dtype=dtype, seed=seed)
+    else:
+        # The same numbers in a third of the time, which is that of many a layer.
+        first, second = state.tolist()
+        state = state.detach().clone()
+        state[1] += 1
+        seed.state.assign(state)
+        generator = torch.Generator(state.device).manual_seed(first + second & 0xFFFFFFFF)
+        dtype = getattr(torch, dtype)
+        drawn = torch.rand(shape, generator=generator, dtype=dtype, device=state.device)
+    # Down to the grid of voltages, so that none is rounded up to 1.
+    return drawn.mul_(unit).floor_().mul_(1.0 / unit)
 
 
-def integrate_and_fire(
-    increments: Any, voltage: Any, time_axis: int = 1, dt: float | None = None
-) -> tuple[Any, Any]:
-    """As the contract says; or, with `dt`, from rates to spikes in hertz, in two passes less.
-
-    The bits are the same: the grid is a power of two.
-    """
+def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
     if torch.compiler.is_compiling():
-        return _compiled_integrate_and_fire(increments.detach(), voltage.detach(), time_axis, dt)
-    return _integrate_and_fire(increments, voltage, time_axis, dt)
+        return _compiled_integrate_and_fire(increments.detach(), voltage.detach(), time_axis)
+    return _integrate_and_fire(increments, voltage, time_axis)
+
+
+def spike(
+    rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
+) -> tuple[Any, Any]:
+    """As the contract says, in fewer passes; the bits are the same, for the grid is one of 2^-n."""
+    if not torch.compiler.is_compiling():
+        return _Spike.apply(rates, voltage, dt, time_axis, rectify)
+    rates = torch.relu(rates) if rectify else rates
+    counts, final = integrate_and_fire(rates.to(voltage.dtype) * dt, voltage, time_axis)
+    return straight_through(rates, to_dtype(counts * (1.0 / dt), rates.dtype)), final
+
+
+class _Spike(torch.autograd.Function):
+    # Not `setup_context`: with it, each call takes a third longer.
+    @staticmethod
+    def forward(
+        ctx: Any, rates: Any, voltage: Any, dt: Any, time_axis: int, rectify: bool
+    ) -> tuple[Any, Any]:
+        if rectify:
+            ctx.save_for_backward(rates)
+        each = (rates.to(voltage.dtype), voltage, time_axis, dt, rectify)
+        spikes, final = _integrate_and_fire(*each)
+        ctx.mark_non_differentiable(final)
+        ctx.set_materialize_grads(False)
+        return to_dtype(spikes, rates.dtype), final
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Any, _: Any) -> tuple[Any, ...]:
+        if ctx.saved_tensors:
+            (rates,) = ctx.saved_tensors
+            upstream = torch.ops.aten.threshold_backward(upstream, rates, 0)
+        return upstream, None, None, None, None
+
+
+def to_dtype(tensor: Any, dtype: Any) -> Any:
+    """The tensor in a type; what float16 cannot hold becomes the largest number that it can."""
+    if dtype == torch.float16 and tensor.dtype != dtype:
+        largest = torch.finfo(dtype).max
+        tensor = tensor.clamp(-largest, largest)
+    return tensor.to(dtype)
 
 
 @torch.no_grad()
 def _integrate_and_fire(
-    increments: Any, voltage: Any, time_axis: int, dt: float | None
+    increments: Any, voltage: Any, time_axis: int, dt: Any = None, rectify: bool = False
 ) -> tuple[Any, Any]:
     if not native_is_chosen(faster=True):
-        portable, dt = _portable().integrate_and_fire, dt or 1.0
+        portable, dt = _portable().integrate_and_fire, 1.0 if dt is None else dt
+        increments = torch.relu(increments) if rectify else increments
         counts, final = portable(increments * dt, voltage, time_axis, torch.cumsum)
         return counts * (1.0 / dt), final
     double = increments.dtype == torch.float64
     digits, integer = (52, torch.int64) if double else (23, torch.int32)
-    unit, sign, largest = 2.0**digits, 63 if double else 31, LARGEST[digits]
+    unit, largest, width = 2.0**digits, LARGEST[digits], 64 if double else 32
     start = ((voltage - voltage.floor()) * unit).round_().nan_to_num_(unit)
     start = start.clamp_(max=unit - 1).to(integer)
-    to_grid = unit if dt is None else dt * unit
+    to_grid, from_grid = (unit, 1.0 / unit) if dt is None else (dt * unit, 1.0 / dt / unit)
     outputs = torch.empty_like(increments, memory_format=torch.contiguous_format)
     spans = _spans(increments, time_axis)
     # The same memory for all spans: new memory takes the system longer to give than sums take.
     longest = spans[0].of(outputs, time_axis) if spans else outputs
-    buffers = [torch.empty_like(longest, dtype=each) for each in (None, integer, integer)]
+    buffers = [_scratch(longest, integer, time_axis) for _ in range(2)]
     for span in spans:
-        floats, added, voltages = (span._replace(start=0).of(each, time_axis) for each in buffers)
-        counts = span.of(outputs, time_axis)
-        torch.mul(span.of(increments, time_axis), to_grid, out=floats).round_()
-        floats.clamp_(-largest, largest)
-        torch.mul(floats, 1.0 / unit, out=counts).floor_()
-        # Not a number only where the increment is not: that leaves the voltage as it was.
-        added.copy_(floats.sub_(counts, alpha=unit).nan_to_num_(0.0))
+        added, voltages = (span._replace(start=0).of(each, time_axis) for each in buffers)
+        floats = span.of(outputs, time_axis)
+        torch.mul(span.of(increments, time_axis), to_grid, out=floats)
+        floats.clamp_(0.0 if rectify else -largest, largest).round_()
+        whole = None
+        if not _fit(floats, 2.0 ** (width - 1) - unit, rectify):
+            whole = torch.mul(floats, 1.0 / unit).floor_()
+            # Not a number only where the increment is not: that leaves the voltage as it was.
+            floats.sub_(whole, alpha=unit).nan_to_num_(0.0)
+        added.copy_(floats)
         added.select(time_axis, 0).add_(start)
         # The sum may wrap around: its low digits, the voltage, are right all the same.
         torch.cumsum(added, time_axis, dtype=integer, out=voltages).bitwise_and_(2**digits - 1)
         start = voltages.select(time_axis, -1).clone()
-        # A step's fraction has carried into a spike if the voltage fell below what was added: the
-        # sign of the difference, as -1 or 0. (A comparison takes three times as long.)
-        floats.copy_(voltages.sub_(added).bitwise_right_shift_(sign))
-        counts.sub_(floats)
-        if dt is not None:
-            counts.mul_(1.0 / dt)
+        # What a step has added, less what the voltage has risen, is its spikes.
+        rest = added.shape[time_axis] - 1
+        added.narrow(time_axis, 1, rest).add_(voltages.narrow(time_axis, 0, rest))
+        floats.copy_(added.sub_(voltages))
+        if whole is None:
+            floats.mul_(from_grid)
+        else:
+            floats.mul_(1.0 / unit).add_(whole)
+            if dt is not None:
+                floats.mul_(1.0 / dt)
     return outputs, start.to(outputs.dtype) / unit
+
+
+def _scratch(like: Any, dtype: Any, time_axis: int) -> Any:
+    """Memory in which a sum over time is fast.
+
+    A processor's first cache has a few places only for addresses that are a multiple of 4096 apart.
+    Steps of 1024 units are: they would push each other out, and a sum takes ten times as long.
+    """
+    shape, length = like.shape, like.shape[time_axis]
+    units = math.prod(shape[time_axis + 1 :])
+    step = units * dtype.itemsize
+    places = 4096 // math.gcd(step, 4096) if step else length
+    if like.device.type != "cpu" or 2 * length <= 8 * places:
+        return torch.empty_like(like, dtype=dtype, memory_format=torch.contiguous_format)
+    padded = units + 64 // dtype.itemsize
+    whole = torch.empty((*shape[: time_axis + 1], padded), dtype=dtype)
+    return whole.narrow(-1, 0, units).view(shape)
+
+
+def _fit(numbers: Any, limit: float, positive: bool) -> bool:
+    """Whether all lie between `-limit` and `limit`; not where finding out would wait for a GPU."""
+    if numbers.device.type != "cpu" or not numbers.numel():
+        return False
+    if positive:
+        return numbers.amax().item() < limit
+    low, high = torch.aminmax(numbers)
+    return -limit < low.item() and high.item() < limit
 
 
 def linear_filter(
@@ -304,6 +391,116 @@ def _add_total_before(total: Any, adjoint: Any, levels: Any, start: Any, time_ax
     total.addcmul_(adjoint.select(time_axis, 0), start)
 
 
+def filter_end(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
+) -> Any:
+    each = (time_axis, log_decay, coupling, gains[0], gains[-1], inputs, initial[0], initial[-1])
+    if not native_is_chosen(faster=True):
+        return _portable().filter_end(log_decay, coupling, gains, inputs, initial, time_axis)
+    if torch.compiler.is_compiling():
+        levels = linear_filter(log_decay, coupling, gains, inputs, initial, time_axis)
+        return levels[-1].narrow(time_axis, -1, 1)
+    return _FilterEnd.apply(len(gains), *each)
+
+
+class _FilterEnd(torch.autograd.Function):
+    """A weighted sum of the inputs, whose weights `portable.filter_ends` explains.
+
+    What is there at the start is one step more, before the first.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        order: int,
+        time_axis: int,
+        log_decay: Any,
+        coupling: Any,
+        first_gain: Any,
+        gain: Any,
+        inputs: Any,
+        first: Any,
+        last: Any,
+    ) -> Any:
+        since = torch.arange(
+            inputs.shape[time_axis], -1, -1, dtype=inputs.dtype, device=inputs.device
+        )
+        since = since.view(-1, *[1] * (log_decay.dim() - 1))
+        weights = torch.exp(since * log_decay)
+        at_start, by_steps = weights[:1], weights[1:] * gain
+        end = at_start * last
+        coupled = None
+        if order == 2:
+            coupled = since * torch.exp((since - 1).clamp_(min=0) * log_decay)
+            end.addcmul_(first, coupling * coupled[:1])
+            by_steps += coupling * first_gain * coupled[1:]
+        end += (inputs * by_steps.unsqueeze(1 - time_axis)).sum(time_axis)
+        ctx.order, ctx.time_axis = order, time_axis
+        saved = (coupling, first_gain, gain, inputs, first, last, since, weights, coupled, by_steps)
+        ctx.save_for_backward(*saved)
+        return end.unsqueeze(time_axis)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Any) -> tuple[Any, ...]:
+        coupling, first_gain, gain, inputs, first, last, *saved = ctx.saved_tensors
+        since, weights, coupled, by_steps = saved
+        # What each weight is multiplied by, in the sum over samples.
+        by_input = (upstream * inputs).sum(1 - ctx.time_axis)
+        upstream = upstream.squeeze(ctx.time_axis)
+        by_last = (upstream * last).sum(0, keepdim=True)
+        each = torch.cat([by_last, by_input * gain]) * weights
+        for_log_decay = (each * since).sum(0, keepdim=True)
+        for_gain = (by_input * weights[1:]).sum(0, keepdim=True)
+        for_last = upstream * weights[:1]
+        for_coupling = for_first_gain = for_first = None
+        if ctx.order == 2:
+            by_first = (upstream * first).sum(0, keepdim=True)
+            each = torch.cat([by_first, by_input * first_gain]) * coupled
+            for_coupling = each.sum(0, keepdim=True)
+            for_log_decay += coupling * (each * (since - 1).clamp_(min=0)).sum(0, keepdim=True)
+            for_first_gain = coupling * (by_input * coupled[1:]).sum(0, keepdim=True)
+            for_first = upstream * (coupling * coupled[:1])
+        for_inputs = (upstream.unsqueeze(ctx.time_axis)) * by_steps.unsqueeze(1 - ctx.time_axis)
+        return (
+            None,
+            None,
+            for_log_decay,
+            for_coupling,
+            for_first_gain,
+            for_gain,
+            for_inputs,
+            for_first,
+            for_last,
+        )
+
+
+def alpha_gain(ratio: Any) -> Any:
+    return _alpha_gain(ratio) if torch.compiler.is_compiling() else _AlphaGain.apply(ratio)
+
+
+def _alpha_gain(ratio: Any) -> Any:
+    # By its power series where the difference cancels.
+    small = torch.where(ratio < 0.5, ratio, 0.0)
+    series = torch.zeros_like(ratio)
+    for power in range(16 if ratio.dtype == torch.float64 else 10, 1, -1):
+        series = series * small + (-1) ** power * (power - 1) / math.factorial(power)
+    direct = -torch.expm1(-ratio) - ratio * torch.exp(-ratio)
+    return torch.where(ratio < 0.5, series * small * small, direct)
+
+
+class _AlphaGain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ratio: Any) -> Any:
+        ctx.save_for_backward(ratio)
+        return _alpha_gain(ratio)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Any) -> Any:
+        (ratio,) = ctx.saved_tensors
+        return upstream * ratio * torch.exp(-ratio)
+
+
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rates: Any, spikes: Any) -> Any:
@@ -322,13 +519,13 @@ def straight_through(rates: Any, spikes: Any) -> Any:
 
 @torch.library.custom_op("keras_spiking::integrate_and_fire", mutates_args=())
 def _compiled_integrate_and_fire(
-    increments: torch.Tensor, voltage: torch.Tensor, time_axis: int, dt: float | None
+    increments: torch.Tensor, voltage: torch.Tensor, time_axis: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return _integrate_and_fire(increments, voltage, time_axis, dt)
+    return _integrate_and_fire(increments, voltage, time_axis)
 
 
 @_compiled_integrate_and_fire.register_fake
-def _(increments: Any, voltage: Any, time_axis: int, dt: float | None) -> tuple[Any, Any]:
+def _(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
     shape = list(increments.shape)
     del shape[time_axis]
     return increments.new_empty(increments.shape), increments.new_empty(shape)

@@ -9,6 +9,12 @@ from typing import Any
 
 import torch
 
+from keras_spiking.kernels import portable
+from keras_spiking.kernels.torch import to_dtype
+
+filter_end = portable.filter_end
+alpha_gain = portable.alpha_gain
+
 # Of a length below 2**31.
 _PASSES = 31
 
@@ -64,6 +70,14 @@ def _recurrence(log_decay: Any, sequence: Any, time_axis: int) -> Any:
 
 def straight_through(rates: Any, spikes: Any) -> Any:
     return spikes
+
+
+def spike(
+    rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
+) -> tuple[Any, Any]:
+    rates = torch.relu(rates) if rectify else rates
+    counts, final = integrate_and_fire(rates.to(voltage.dtype) * dt, voltage, time_axis)
+    return to_dtype(counts * (1.0 / dt), rates.dtype), final
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:

@@ -9,11 +9,6 @@ from keras import ops
 from keras_spiking import kernels
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
-# 1 - (1 + x) exp(-x) as a power series, to double precision for x < 0.3: powers and factors.
-_SERIES = tuple(
-    zip(*((n, (-1) ** n * (n - 1) / math.factorial(n)) for n in range(2, 17)), strict=True)
-)
-
 
 @keras.saving.register_keras_serializable("keras_spiking")
 class AlphaCell(FilterCell):
@@ -75,17 +70,9 @@ class AlphaCell(FilterCell):
         # The decay goes first: other products may be too large for a float, where it is 0.
         shift = decay * ratio
         new_x1 = decay * (1.0 - ratio) * x1 + shift / tau * (drive - x2)
-        new_x2 = decay * dt * x1 + (decay + shift) * x2 + self.gain(ratio) * drive
+        new_x2 = decay * dt * x1 + (decay + shift) * x2 + kernels.alpha_gain(ratio) * drive
         outputs = ops.reshape(new_x2, ops.shape(inputs))
         return outputs, [ops.stack([new_x1, new_x2], axis=1)]
-
-    def gain(self, ratio: Any) -> Any:
-        """`1 - (1 + ratio) * exp(-ratio)`, by its power series where the difference cancels."""
-        small = ops.where(ratio < 0.3, ratio, 0.0)
-        powers, factors = (ops.convert_to_tensor(each, ratio.dtype) for each in _SERIES)
-        series = ops.sum(factors * ops.expand_dims(small, -1) ** powers, axis=-1)
-        direct = -kernels.expm1(-ratio) - ratio * ops.exp(-ratio)
-        return ops.where(ratio < 0.3, series, direct)
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
@@ -157,23 +144,16 @@ class Alpha(FilterLayer):
     cell_class = AlphaCell
 
     def filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
-        cell = self.cell
-        tau, dt = cell.seconds()
+        features = self.cell.feature_shape
+        tau, dt = self.cell.seconds()
+        tau = ops.reshape(tau, (1, *features))
         ratio = dt / tau
-
-        def per_unit(weight: Any) -> Any:
-            return ops.reshape(weight, (1, *cell.feature_shape))
-
-        def per_sample(state: Any) -> Any:
-            return ops.reshape(state, (-1, *cell.feature_shape))
-
-        x1, x2 = states[0][:, 0], states[0][:, 1]
-        level, output = per_sample(tau * x1 + x2), per_sample(x2)
-        gains = per_unit(-kernels.expm1(-ratio)), per_unit(cell.gain(ratio))
-        coupling = per_unit(ratio * ops.exp(-ratio))
-        levels, outputs = kernel(
-            per_unit(-ratio), coupling, gains, inputs, (level, output), self.time_axis
-        )
+        state = ops.reshape(states[0], (-1, 2, *features))
+        output = state[:, 1]
+        level = tau * state[:, 0] + output
+        gains = -kernels.expm1(-ratio), kernels.alpha_gain(ratio)
+        coupling = ratio * ops.exp(-ratio)
+        levels, outputs = kernel(-ratio, coupling, gains, inputs, (level, output), self.time_axis)
         return [output, level], [outputs, levels]
 
     def states_from(self, last: list[Any]) -> list[Any]:

@@ -9,7 +9,6 @@ from keras_spiking import _checks
 from keras_spiking.kernels import portable
 from keras_spiking.layers.cell import KerasSpikingCell, WithTimeStep, unique
 from keras_spiking.layers.memory import Memory
-from keras_spiking.layers.precision import cast
 from keras_spiking.layers.shapes import check_inputs, check_mask, check_states, per_sample
 
 
@@ -135,15 +134,16 @@ class KerasSpikingLayer(WithTimeStep):
             # Keras fills in the mask itself only where `inputs` is the one tensor argument.
             mask = getattr(inputs, "_keras_mask", None)
         self._check_call(inputs, mask, initial_state)
-        inputs = cast(inputs, self.compute_dtype)
+        inputs = portable.cast(inputs, self.compute_dtype)
         mask = None if mask is None else ops.cast(mask, "bool")
         if initial_state is not None:
-            states = keras.tree.flatten(initial_state)
+            states = initial_state
         elif self.stateful:
             states = self._memory.read(self.cell)
         else:
             states = self.cell.get_initial_state(batch_size=ops.shape(inputs)[self.batch_axis])
-        states = [ops.cast(state, self.state_dtype) for state in keras.tree.flatten(states)]
+        states = states if isinstance(states, list) else keras.tree.flatten(states)
+        states = [portable.cast(state, self.state_dtype) for state in states]
 
         outputs, states = self.run(inputs, states, mask, bool(training))
         if self.stateful:

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking.layers.precision import cast
+from keras_spiking.kernels import portable
 from keras_spiking.layers.shapes import per_sample
 from keras_spiking.layers.time_step import TimeStep
 
@@ -59,7 +59,8 @@ class KerasSpikingCell(WithTimeStep):
     A subclass defines `call_inference(inputs, states)` and, where training differs,
     `call_training(inputs, states)`. Both take inputs `(batch, ...)` and a list of states, and
     return `(outputs, new_states)`. A cell runs in a `KerasSpikingLayer`, or, with one feature
-    axis, in `keras.layers.RNN`.
+    axis and in float32 or float64, in `keras.layers.RNN`, which would round states to half
+    precision.
 
     Args:
         size: Number of units, or the shape of the feature axes.
@@ -81,8 +82,8 @@ class KerasSpikingCell(WithTimeStep):
 
     Raises:
         ValueError: If a size or `dt` is not positive.
-        TypeError: If a size is not an integer or a tuple of integers, or `dt` not a number or
-            variable.
+        TypeError: If a size is not an integer or a tuple of integers, `dt` not a number or
+            variable, or a state in half precision.
 
     Attributes:
         trainable_initial_state: Set to True in a subclass whose `get_initial_state` depends on
@@ -157,13 +158,26 @@ class KerasSpikingCell(WithTimeStep):
             )
 
     def call(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
-        inputs = cast(inputs, self.compute_dtype)
-        states = [ops.cast(state, self.state_dtype) for state in keras.tree.flatten(states)]
+        inputs = portable.cast(inputs, self.compute_dtype)
+        states = [self._checked_state(state) for state in keras.tree.flatten(states)]
         if training and not self.always_use_inference:
             outputs, new_states = self.call_training(inputs, states)
         else:
             outputs, new_states = self.call_inference(inputs, states)
-        return cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
+        return portable.cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
+
+    def _checked_state(self, state: Any) -> Any:
+        """A state in `state_dtype`, if nothing of it is lost."""
+        received = keras.backend.standardize_dtype(state.dtype)
+        if received in ("float16", "bfloat16"):
+            raise TypeError(
+                f"{type(self).__name__}: states must be in {self.state_dtype}, for half precision "
+                f"would round small steps away; received {received}. keras.layers.RNN casts them "
+                "to the cell's compute dtype: under a mixed or half-precision policy use "
+                "SpikingActivation, Lowpass, Alpha or a KerasSpikingLayer of your own instead, or "
+                'make both cell and RNN with dtype="float32".'
+            )
+        return ops.cast(state, self.state_dtype)
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
         """Runs one step in training.

@@ -11,7 +11,6 @@ from keras_spiking.kernels import portable
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.initializers import get_initializer
-from keras_spiking.layers.precision import cast
 from keras_spiking.layers.shapes import as_size
 
 # Below this time constant, in seconds, a filter passes its input through.
@@ -124,7 +123,7 @@ class FilterCell(KerasSpikingCell):
         # Not ops.maximum, which on torch makes float64 float32.
         tau = ops.where(tau > _SHORTEST_TAU, tau, _SHORTEST_TAU)
         tau = ops.where(tau < _LONGEST_TAU, tau, _LONGEST_TAU)
-        return tau, self._time_step.seconds(self.state_dtype)
+        return tau, ops.convert_to_tensor(self._time_step.seconds(self.state_dtype), tau.dtype)
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
         return inputs, states
@@ -175,7 +174,7 @@ class FilterLayer(KerasSpikingLayer):
         """Filters a whole sequence.
 
         Args:
-            kernel: What runs it: `kernels.linear_filter`, or `portable.filter_end`.
+            kernel: What runs it: `kernels.linear_filter`, or one of its last step alone.
             inputs: The sequence, in `state_dtype`.
             states: The cell's states.
 
@@ -193,16 +192,20 @@ class FilterLayer(KerasSpikingLayer):
         self, inputs: Any, states: list[Any], mask: Any, training: bool
     ) -> tuple[Any, list[Any]]:
         through = training and not self.apply_during_training
+        # Else a readout on torch, where nothing is left out that is not used, takes twice as long.
+        with_states = self.stateful or self.return_state
         if through and mask is None:
             return inputs, states
         drive = ops.cast(inputs, self.state_dtype)
-        kernel = kernels.linear_filter
+        kernel: Any = kernels.linear_filter
         if mask is not None:
             steps = _UsedSteps(mask, self.time_axis, len(inputs.shape))
             drive = steps.gather(drive, mask)
         elif not self.return_sequences:
-            kernel = portable.filter_end
+            kernel = portable.filter_ends if with_states else _end
         starts, sequences = self.filter(kernel, drive, states)
+        if not with_states:
+            starts, sequences = starts[:1], sequences[:1]
         if through:
             sequences = [drive, *sequences[1:]]
         if mask is not None:
@@ -210,17 +213,23 @@ class FilterLayer(KerasSpikingLayer):
                 steps.scatter(start, sequence)
                 for start, sequence in zip(starts, sequences, strict=True)
             ]
-        if not through:
+        if with_states and not through:
             states = self.states_from(
                 [
                     portable.last_step(sequence, start, self.time_axis)
                     for start, sequence in zip(starts, sequences, strict=True)
                 ]
             )
-        return cast(sequences[0], self.compute_dtype), states
+        return portable.cast(sequences[0], self.compute_dtype), states
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **_filter_config(self)}
+
+
+def _end(log_decay: Any, coupling: Any, gains: Any, *arguments: Any) -> tuple[Any, ...]:
+    """The last step of the last level, and None for the others."""
+    end = kernels.filter_end(log_decay, coupling, gains, *arguments)
+    return (*[None] * (len(gains) - 1), end)
 
 
 class _UsedSteps:

@@ -55,7 +55,8 @@ class LowpassCell(FilterCell):
     def coefficients(self) -> tuple[Any, Any]:
         """`log a` and `1 - a`."""
         tau, dt = self.seconds()
-        return -dt / tau, -kernels.expm1(-dt / tau)
+        log_decay = -dt / tau
+        return log_decay, -kernels.expm1(log_decay)
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
         (level,) = states

@@ -12,7 +12,6 @@ from keras_spiking.layers.activation import get_activation, serialize_activation
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.initializers import get_initializer
-from keras_spiking.layers.precision import cast
 from keras_spiking.layers.shapes import as_size
 
 
@@ -71,7 +70,7 @@ class SpikingActivationCell(KerasSpikingCell):
         self.seed = _checks.seed(owner, seed)
         self.spiking_aware_training = spiking_aware_training
         self.initial_voltage = _checked_voltage(owner, initial_voltage)
-        self.rate_scale = _checks.positive_number(owner, "rate_scale", rate_scale)
+        self.rate_scale = _checked_scale(self, rate_scale)
         if isinstance(self.initial_voltage, str) and seed is None:
             self.seed_generator = keras.random.SeedGenerator()
 
@@ -87,10 +86,7 @@ class SpikingActivationCell(KerasSpikingCell):
         voltage = self.initial_voltage
         if isinstance(voltage, str):
             seed = self.seed_generator if self.seed is None else self.seed
-            uniform = kernels.uniform(shape, seed, self.state_dtype)
-            # Down to the grid of voltages, so that none is rounded up to 1.
-            digits = 52 if self.state_dtype == "float64" else 23
-            return [portable.floor(uniform * 2.0**digits) * 2.0**-digits]
+            return [kernels.uniform(shape, seed, self.state_dtype)]
         if isinstance(voltage, keras.initializers.Initializer):
             return [ops.cast(voltage(shape, dtype=self.state_dtype), self.state_dtype)]
         self._check_voltage_fits(batch_size)
@@ -121,30 +117,36 @@ class SpikingActivationCell(KerasSpikingCell):
                 f"{type(self).__name__}: `activation` must keep the shape of its input; it turned "
                 f"{tuple(inputs.shape)} into {tuple(rates.shape)}."
             )
-        return cast(rates, self.compute_dtype)
+        return portable.cast(rates, self.compute_dtype)
 
-    def increments(self, rates: Any) -> Any:
-        """What rates add to the voltage in one step; no gradient flows here."""
-        rates = ops.cast(ops.stop_gradient(rates), self.state_dtype)
-        return rates * self._time_step.seconds(self.state_dtype, self.rate_scale)
-
-    def spikes(self, rates: Any, counts: Any) -> Any:
-        """The output: `counts` of spikes in each step, with the gradient of the rates."""
-        spikes = counts * self._time_step.per_second(self.state_dtype, self.rate_scale)
-        return kernels.straight_through(rates, cast(spikes, self.compute_dtype))
+    def seconds(self) -> Any:
+        """What rates in hertz are multiplied by for spikes in a step."""
+        return self._time_step.seconds(self.state_dtype, self.rate_scale)
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
         return self.rates(inputs), states
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
         rates = self.rates(inputs)
-        whole, fraction = portable.split(self.increments(rates))
-        voltage = portable.to_grid(ops.stop_gradient(states[0])) + fraction
-        carry = portable.floor(voltage)
-        return self.spikes(rates, whole + carry), [voltage - carry]
+        spikes, voltage = portable.spike(
+            rates,
+            states[0],
+            self.seconds(),
+            integrate_and_fire=_one_step,
+            straight_through=kernels.straight_through,
+        )
+        return spikes, [voltage]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **_config(self)}
+
+
+def _one_step(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
+    """`integrate_and_fire` without an axis of time."""
+    whole, fraction = portable.split(increments)
+    raised = portable.to_grid(voltage) + fraction
+    carry = portable.floor(raised)
+    return whole + carry, raised - carry
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
@@ -244,7 +246,7 @@ class SpikingActivation(KerasSpikingLayer):
             owner, "spiking_aware_training", spiking_aware_training
         )
         self.initial_voltage = _checked_voltage(owner, initial_voltage)
-        self.rate_scale = _checks.positive_number(owner, "rate_scale", rate_scale)
+        self.rate_scale = _checked_scale(self, rate_scale)
 
     def build_cell(self, input_shape: tuple[int | None, ...]) -> SpikingActivationCell:
         return SpikingActivationCell(
@@ -268,17 +270,22 @@ class SpikingActivation(KerasSpikingLayer):
             mask = ops.reshape(mask, (*shape[:2], *[1] * (len(shape) - 2)))
             # What is left out may be no number: its gradient would be none either.
             inputs = ops.where(mask, inputs, ops.zeros_like(inputs))
-        # The activation sees steps as samples, so that it cannot mix them.
-        steps = ops.reshape(inputs, (shape[0] * shape[1], *cell.feature_shape))
-        rates = ops.reshape(cell.rates(steps), shape)
-        if mask is not None:
-            rates = ops.where(mask, rates, ops.zeros_like(rates))
-        if training and not cell.always_use_inference:
+        seen = cell.always_use_inference or not training
+        # The kernel's own relu may save a pass. It leaves what is masked at zero.
+        rectify = seen and cell.activation is keras.activations.relu
+        rates = inputs
+        if not rectify:
+            # The activation sees steps as samples, so that it cannot mix them.
+            steps = ops.reshape(inputs, (shape[0] * shape[1], *cell.feature_shape))
+            rates = ops.reshape(cell.rates(steps), shape)
+            if mask is not None:
+                rates = ops.where(mask, rates, ops.zeros_like(rates))
+        if not seen:
             return rates, states
-        counts, voltage = kernels.integrate_and_fire(
-            cell.increments(rates), ops.stop_gradient(states[0]), self.time_axis
+        spikes, voltage = kernels.spike(
+            rates, states[0], cell.seconds(), self.time_axis, rectify=rectify
         )
-        return cell.spikes(rates, counts), [voltage]
+        return spikes, [voltage]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **_config(self)}
@@ -297,6 +304,14 @@ def _config(layer: SpikingActivation | SpikingActivationCell) -> dict[str, Any]:
         "initial_voltage": voltage,
         "rate_scale": layer.rate_scale,
     }
+
+
+def _checked_scale(layer: SpikingActivation | SpikingActivationCell, rate_scale: Any) -> float:
+    owner = type(layer).__name__
+    scale = _checks.positive_number(owner, "rate_scale", rate_scale)
+    dt = layer._time_step.as_float()
+    _checks.positive_number(owner, "dt * rate_scale", dt * scale)
+    return scale
 
 
 def _checked_voltage(owner: str, voltage: Any) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spiking.kernels import portable
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
-from keras_spiking.layers.precision import cast
 from keras_spiking.layers.reset import layers_within
 from keras_spiking.layers.shapes import check_dtype, check_mask, check_rank, fits
 
@@ -257,7 +257,7 @@ class TemporalAvgPool(keras.layers.Layer):
             mask = ops.reshape(mask, (*ops.shape(inputs)[:2], *features))
             # Not a product: what is masked may be infinite, or no number.
             inputs = ops.where(mask, inputs, ops.zeros_like(inputs))
-        return cast(ops.sum(inputs, axis=1) / count, self.compute_dtype)
+        return portable.cast(ops.sum(inputs, axis=1) / count, self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
         return None

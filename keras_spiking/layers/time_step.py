@@ -64,17 +64,7 @@ class TimeStep:
         return float(ops.convert_to_numpy(self.value) if is_variable(self.value) else self.value)
 
     def seconds(self, dtype: str, scale: float = 1.0) -> Any:
-        """`dt * scale` as a tensor through which no gradient flows."""
+        """`dt * scale`: a number, or, of a variable, a tensor through which no gradient flows."""
         if is_variable(self.value):
             return ops.stop_gradient(ops.cast(self.value, dtype)) * scale
-        return ops.convert_to_tensor(self.value * scale, dtype=dtype)
-
-    def per_second(self, dtype: str, scale: float = 1.0) -> Any:
-        """`1 / (dt * scale)` as a tensor.
-
-        Spikes are multiplied by it, never divided by `dt`: a compiler may replace a division by
-        a product and would then change their bits.
-        """
-        if is_variable(self.value):
-            return 1.0 / self.seconds(dtype, scale)
-        return ops.convert_to_tensor(1.0 / (self.value * scale), dtype=dtype)
+        return self.value * scale

@@ -1,11 +1,10 @@
 """Second-order lowpass filters: the alpha function."""
 
-import math
 from typing import Any
 
 import torch
 
-from keras_spiking.kernels.torch import linear_filter
+from keras_spiking.kernels.torch import alpha_gain
 from keras_spiking.pytorch.filter import Filter
 
 
@@ -75,20 +74,9 @@ class Alpha(Filter):
 
     order = 2
 
-    def filter(self, inputs: Any, levels: tuple[Any, ...], smoothing: Any) -> tuple[Any, ...]:
-        log_decay = torch.nn.functional.logsigmoid(smoothing)
-        # Half precision makes the logit of a fast decay infinite, and 0 times that is no number.
-        ratio = -log_decay.clamp(min=-1e4)
-        gains = torch.sigmoid(-smoothing), _gain(ratio)
-        coupling = ratio * torch.exp(-ratio)
-        return linear_filter(log_decay, coupling, gains, inputs, levels)
-
-
-def _gain(ratio: Any) -> Any:
-    """`1 - (1 + ratio) * exp(-ratio)`, by its power series where the difference cancels."""
-    small = torch.where(ratio < 0.3, ratio, 0.0)
-    series = torch.zeros_like(ratio)
-    for power in range(16 if ratio.dtype == torch.float64 else 8, 1, -1):
-        series = series * small + (-1) ** power * (power - 1) / math.factorial(power)
-    direct = -torch.expm1(-ratio) - ratio * torch.exp(-ratio)
-    return torch.where(ratio < 0.3, series * small * small, direct)
+    def filter(
+        self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        ratio = -log_decay
+        gains = -torch.expm1(log_decay), alpha_gain(ratio)
+        return kernel(log_decay, ratio * torch.exp(log_decay), gains, inputs, levels)

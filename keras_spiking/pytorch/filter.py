@@ -6,14 +6,18 @@ from typing import Any
 import torch
 
 from keras_spiking import _checks
+from keras_spiking.kernels.torch import filter_end, linear_filter, to_dtype
 from keras_spiking.pytorch.stateful import Stateful
 from keras_spiking.pytorch.tensors import (
     as_float,
     check_inputs,
     check_state,
     state_dtype,
-    to_dtype,
 )
+
+
+def _end(*arguments: Any) -> tuple[Any]:
+    return (filter_end(*arguments),)
 
 
 class Filter(Stateful):
@@ -76,8 +80,10 @@ class Filter(Stateful):
         """The time constants as they are now, in seconds, `(1, ...)`."""
         return self.dt / torch.nn.functional.softplus(-self.smoothing_var)
 
-    def filter(self, inputs: Any, levels: tuple[Any, ...], smoothing: Any) -> tuple[Any, ...]:
-        """Filters inputs, `(batch, time, ...)`, from levels, `(batch, ...)`: the output last."""
+    def filter(
+        self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """Filters inputs, `(batch, time, ...)`, from levels, `(batch, ...)`, by the kernel."""
         raise NotImplementedError
 
     def run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
@@ -85,12 +91,18 @@ class Filter(Stateful):
         outputs = as_float(inputs)
         result, dtype = outputs.dtype, state_dtype(outputs, self.smoothing_var)
         levels = self._levels(inputs, dtype, state)
+        with_state = self.stateful or self.return_state
         if self.apply_during_training or not self.training:
-            sequences = self.filter(outputs.to(dtype), levels, self.smoothing_var.to(dtype))
+            # All levels, or all that is needed of them: the last step of the last one.
+            kernel = linear_filter if self.return_sequences or with_state else _end
+            log_decay = torch.nn.functional.logsigmoid(self.smoothing_var.to(dtype))
+            # Half precision makes the logit of a fast decay infinite; 0 times that is no number.
+            log_decay = log_decay.clamp(min=-1e4)
+            sequences = self.filter(kernel, log_decay, outputs.to(dtype), levels)
             outputs = to_dtype(sequences[-1], result)
             levels = tuple(sequence[:, -1] for sequence in sequences)
         state = levels[0]
-        if self.order > 1 and (self.stateful or self.return_state):
+        if self.order > 1 and with_state:
             state = torch.stack(levels, 1)
         return outputs if self.return_sequences else outputs[:, -1], state
 

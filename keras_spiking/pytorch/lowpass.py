@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 
-from keras_spiking.kernels.torch import linear_filter
 from keras_spiking.pytorch.filter import Filter
 
 
@@ -66,8 +65,9 @@ class Lowpass(Filter):
         - Oppenheim and Schafer, "Discrete-time signal processing", 3rd edition, Pearson, 2009.
     """
 
-    def filter(self, inputs: Any, levels: tuple[Any, ...], smoothing: Any) -> tuple[Any, ...]:
-        # Of the logit, not of the decay: a slow filter's decay would round to a wrong one.
-        log_decay = torch.nn.functional.logsigmoid(smoothing)
-        gain = torch.sigmoid(-smoothing)
-        return linear_filter(log_decay, torch.zeros_like(gain), (gain,), inputs, levels)
+    def filter(
+        self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        # Not of the decay, which that of a slow filter would round to a wrong one.
+        gain = -torch.expm1(log_decay)
+        return kernel(log_decay, torch.zeros_like(gain), (gain,), inputs, levels)

@@ -6,15 +6,11 @@ from typing import Any
 import torch
 
 from keras_spiking import _checks
-from keras_spiking.kernels.torch import integrate_and_fire, straight_through
+from keras_spiking.kernels.torch import spike
 from keras_spiking.pytorch.stateful import Stateful
-from keras_spiking.pytorch.tensors import (
-    as_float,
-    check_inputs,
-    check_state,
-    state_dtype,
-    to_dtype,
-)
+from keras_spiking.pytorch.tensors import as_float, check_inputs, check_state, state_dtype
+
+_RELU = (torch.relu, torch.nn.functional.relu)
 
 
 class SpikingActivation(Stateful):
@@ -118,28 +114,30 @@ class SpikingActivation(Stateful):
     def run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         check_inputs(type(self).__name__, inputs)
         self._check_states(inputs, state)
+        seen = self.spiking_aware_training or not self.training
+        # The kernel's own relu saves a pass.
+        rectify = seen and self.activation in _RELU and inputs.is_floating_point()
+        rates = inputs if rectify else self._rates(inputs)
+        voltage = self._initial_voltage(rates, state_dtype(rates), state)
+        outputs = rates
+        if seen:
+            outputs, voltage = spike(rates, voltage, self.dt, rectify=rectify)
+        return outputs if self.return_sequences else outputs[:, -1], voltage
+
+    def _rates(self, inputs: Any) -> Any:
         rates = self.activation(inputs)
         if not isinstance(rates, torch.Tensor):
             raise TypeError(
                 f"{type(self).__name__}: `activation` must return a torch.Tensor; it returned "
                 f"{type(rates).__name__}. Wrap it in a function that returns one tensor."
             )
-        rates = as_float(rates)
         if rates.shape != inputs.shape:
             raise ValueError(
                 f"{type(self).__name__}: `activation` must keep the shape of its input; it turned "
                 f"{tuple(inputs.shape)} into {tuple(rates.shape)}. Put what changes the shape, "
                 "such as a torch.nn.Linear, in a module before this one."
             )
-        dtype = state_dtype(rates)
-        voltage = self._initial_voltage(rates, dtype, state)
-        if self.training and not self.spiking_aware_training:
-            return rates if self.return_sequences else rates[:, -1], voltage
-
-        spikes, voltage = integrate_and_fire(rates.detach().to(dtype), voltage, dt=self.dt)
-        if not self.return_sequences:
-            rates, spikes = rates[:, -1], spikes[:, -1]
-        return straight_through(rates, to_dtype(spikes, rates.dtype)), voltage
+        return as_float(rates)
 
     def _check_states(self, inputs: Any, state: Any) -> None:
         expected = (inputs.shape[0], *inputs.shape[2:])

@@ -55,14 +55,6 @@ def as_float(tensor: Any) -> Any:
     return tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
 
 
-def to_dtype(tensor: Any, dtype: Any) -> Any:
-    """The tensor in a type; what float16 cannot hold becomes the largest number that it can."""
-    if dtype == torch.float16 and tensor.dtype != dtype:
-        largest = torch.finfo(dtype).max
-        tensor = tensor.clamp(-largest, largest)
-    return tensor.to(dtype)
-
-
 def state_dtype(*tensors: Any) -> Any:
     """The type of a state beside these tensors: float64 if one of them is, else float32."""
     double = any(tensor.dtype == torch.float64 for tensor in tensors)

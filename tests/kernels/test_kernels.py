@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -292,6 +293,108 @@ def test_the_portable_kernel_has_the_gradients_of_its_operations(rng):
         for index, (one, other) in enumerate(zip(got, expected, strict=True)):
             if (order, index) != (1, 2):
                 np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+
+
+@every_mode
+@both_layouts
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("time", [1, 2, 17, 129])
+def test_the_end_of_a_filter_is_its_last_step(mode, time_axis, order, time, rng):
+    arrays = filter_arguments(rng, order, time)
+    moved = [layout(arrays[0], time_axis), *arrays[1:]]
+    upstream = rng.normal(size=arrays[0][:, :1].shape).astype("float32")
+
+    def end(inputs, log_decay, coupling, *rest):
+        gains, initial = rest[:order], rest[order:]
+        return kernels.filter_end(log_decay, coupling, gains, inputs, initial, time_axis)
+
+    def end_of_the_sequence(*tensors):
+        last = as_kernel(portable, order, time_axis)(*tensors)[-1]
+        return last[:, -1:] if time_axis == 1 else last[-1:]
+
+    def loss(function):
+        return lambda *tensors: ops.sum(function(*tensors) * ops.array(layout(upstream, time_axis)))
+
+    expected = filters(*arrays[1:3], arrays[3 : 3 + order], arrays[0], arrays[3 + order :])[-1]
+    got = layout(run(end, *moved, mode=mode), time_axis)
+    assert np.abs(got - expected[:, -1:]).max() <= 1e-6 * np.abs(expected).max()
+    each = zip(
+        gradients(loss(end), *moved, mode=mode),
+        gradients(loss(end_of_the_sequence), *moved, mode=mode),
+        strict=True,
+    )
+    for index, (one, other) in enumerate(each):
+        if (order, index) != (1, 2):  # One level has no coupling.
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+
+
+@every_mode
+@pytest.mark.parametrize("setting", ["native", "portable"])
+def test_the_gain_of_alpha_is_exact(mode, setting):
+    keras_spiking.config.set_kernels(setting)
+    ratio = np.logspace(-12, 4, 1001, dtype="float32")[None]
+    exact = ratio.astype("float64")
+    expected = scipy.special.gammainc(2.0, exact)
+    np.testing.assert_allclose(run(kernels.alpha_gain, ratio, mode=mode), expected, rtol=1e-6)
+    (got,) = gradients(lambda ratio: ops.sum(kernels.alpha_gain(ratio)), ratio, mode=mode)
+    expected = exact * np.exp(-exact)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(got[exact < 1], expected[exact < 1], rtol=1e-5)
+
+
+@every_mode
+@both_layouts
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("rectify", [False, True])
+def test_spikes_in_hertz_have_the_gradient_of_the_rates(mode, time_axis, dtype, rectify, rng):
+    inputs = rng.normal(scale=100, size=(3, 50, 4)).astype(dtype)
+    inputs[0, 1] = [np.nan, np.inf, 6e4, -6e4]
+    voltage = rng.uniform(size=(3, 4)).astype("float32")
+    weights = rng.normal(size=inputs.shape).astype(dtype)
+    rates = np.maximum(inputs, 0).astype(dtype) if rectify else inputs
+    dt = 2.0**-10
+
+    def spike(inputs, voltage):
+        return kernels.spike(inputs, voltage, dt, time_axis, rectify)
+
+    def in_steps(rates, voltage):
+        counts, final = kernels.integrate_and_fire(rates * dt, voltage, time_axis)
+        return counts * (1 / dt), final
+
+    spikes, final = run(spike, layout(inputs, time_axis), voltage, mode=mode)
+    expected, end = run(in_steps, layout(rates, time_axis).astype("float32"), voltage, mode=mode)
+    assert spikes.dtype == dtype
+    limit = np.finfo(dtype).max
+    np.testing.assert_array_equal(spikes, np.clip(expected, -limit, limit).astype(dtype))
+    np.testing.assert_array_equal(final, end)
+
+    (got, _) = gradients(
+        lambda inputs, voltage: ops.sum(
+            spike(inputs, voltage)[0] * ops.array(layout(weights, time_axis))
+        ),
+        layout(inputs, time_axis),
+        voltage,
+        mode=mode,
+    )
+    passed = layout(~(inputs <= 0) if rectify else np.full(inputs.shape, True), time_axis)
+    finite = layout(np.isfinite(inputs), time_axis)
+    expected = np.where(passed, layout(weights, time_axis), 0)
+    np.testing.assert_array_equal(got[finite], expected[finite])
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile a loop")
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e30])
+@both_layouts
+def test_any_increments_and_widths_are_exact_on_torch(scale, time_axis, rng):
+    # More than 255 spikes in a step, and rows of 4096 bytes, take other ways through memory.
+    increments = (rng.normal(size=(2, 70, 1024)) * scale).astype("float32")
+    voltage = rng.uniform(size=(2, 1024)).astype("float32")
+    arrays = layout(increments, time_axis), voltage
+    got = run(lambda *each: kernels.integrate_and_fire(*each, time_axis), *arrays)
+    keras_spiking.config.set_kernels("portable")
+    expected = run(lambda *each: kernels.integrate_and_fire(*each, time_axis), *arrays)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile a loop")

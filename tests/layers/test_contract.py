@@ -318,6 +318,19 @@ def test_cells_work_inside_keras_rnn(unroll, rng):
     assert_same(run(stacked, inputs), expected)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+@pytest.mark.parametrize("cell", [keras_spiking.SpikingActivationCell, keras_spiking.LowpassCell])
+def test_cells_inside_keras_rnn_refuse_states_in_half_precision(policy, cell, rng):
+    inputs = data(rng)
+    argument = "relu" if cell is keras_spiking.SpikingActivationCell else 0.1
+    rnn = keras.layers.RNN(cell(4, argument, dtype=policy), dtype=policy)
+    with pytest.raises(TypeError, match=r"states must be in float32, .* received b?float16"):
+        rnn(inputs)
+    # What the error says to do.
+    rnn = keras.layers.RNN(cell(4, argument, dtype="float32"), dtype="float32")
+    assert run(rnn, inputs).dtype == "float32"
+
+
 def test_cells_load_from_their_config():
     for cell in (
         keras_spiking.SpikingActivationCell((2, 3), "tanh", dt=0.3, seed=1),

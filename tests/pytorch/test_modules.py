@@ -192,12 +192,12 @@ def test_takes_inputs_of_any_layout(make):
 def test_voltage_is_drawn_on_the_device_of_the_inputs(monkeypatch):
     devices = []
 
-    def record(rates, voltage, **kwargs):
+    def record(rates, voltage, *_, **__):
         devices.append(voltage.device.type)
         return rates, voltage
 
     module = sys.modules[keras_spiking.pytorch.SpikingActivation.__module__]
-    monkeypatch.setattr(module, "integrate_and_fire", record)
+    monkeypatch.setattr(module, "spike", record)
     for device in ("cpu", "meta"):  # the latter has shapes only, and is there on every machine
         keras_spiking.pytorch.SpikingActivation(torch.relu)(torch.empty(2, 5, 3, device=device))
     assert devices == ["cpu", "meta"]

@@ -96,7 +96,10 @@ def test_state_is_passed_or_kept(name, return_sequences, rates, rng):
     if return_sequences:
         assert not kept(rates[:, :50]).equal(MAKERS[name](**options)(rates[:, :50]))
     kept.reset_state()
-    assert kept(rates[:, :50]).equal(MAKERS[name](**options)(rates[:, :50]))
+    # The end of a filter alone is a weighted sum, not a recurrence.
+    rtol = 0 if return_sequences or name == "spiking" else 1e-6
+    fresh = MAKERS[name](**options)(rates[:, :50])
+    torch.testing.assert_close(kept(rates[:, :50]), fresh, rtol=rtol, atol=0)
     assert not kept.state_dict().keys() - {"level_var", "smoothing_var"}
     other = copy.deepcopy(kept)
     assert other(rates[:, :50]).equal(kept(rates[:, :50]))
