@@ -21,6 +21,8 @@ BACKEND ?=
 MINUTES ?= 1
 ARGS ?=
 DEMO_OUTPUT ?= demo-output
+# For `make test-triton`: 1 runs the kernels in Triton's interpreter, which needs no GPU.
+INTERPRET ?= 1
 # For the suites; for example: make test-jax PYTEST_ARGS="-x -k lowpass"
 PYTEST_ARGS ?= -n 2
 
@@ -40,6 +42,8 @@ demo_ready := $(escaped_venv)/.ready-for-demo
 test_ready := $(escaped_venv)/.ready-for-test
 docs_ready := $(escaped_venv)/.ready-for-docs
 torch_ready := $(torch_venv)/.ready
+triton_ready := $(escaped_venv)-triton/.ready
+triton_python := "$(VENV)-triton/bin/python"
 results := .test-results
 
 .DEFAULT_GOAL := help
@@ -47,7 +51,7 @@ results := .test-results
 # Every step uses all cores by itself, and two pips must not work in one environment at once.
 .NOTPARALLEL:
 .PHONY: help demo demo-torch bench test lint types format test-tensorflow test-jax test-torch \
-	test-pytorch test-package test-oldest test-python test-summary fuzz docs test-docs clean
+	test-pytorch test-package test-triton test-oldest test-python test-summary fuzz docs test-docs clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {printf "  make %-38s %s\n", $$1, $$2}' Makefile
@@ -86,7 +90,7 @@ format: $(test_ready) ## Fix style and format where that is safe
 test-tensorflow test-jax test-torch: test-%: $(test_ready) ## Run the suite on one backend
 	@mkdir -p $(results)
 	KERAS_BACKEND=$* COVERAGE_FILE=$(results)/$*.coverage $(python) -m pytest \
-		--ignore=tests/pytorch --ignore=tests/docs \
+		--ignore=tests/pytorch --ignore=tests/docs --ignore=tests/gpu \
 		--cov --cov-report= --cov-fail-under=0 --junitxml=$(results)/$*.xml $(PYTEST_ARGS)
 
 test-pytorch: $(torch_ready) ## Test the PyTorch modules where there is no Keras
@@ -130,17 +134,23 @@ fuzz: $(test_ready) ## Try random models for MINUTES=1 on each backend (BACKEND=
 		KERAS_BACKEND=$$backend $(python) -m tests.fuzz --minutes $(MINUTES) $(ARGS) || failed=1; \
 	done; exit $$failed
 
+# In the interpreter, on a CPU. On a GPU: make test-triton INTERPRET=0 TORCH=torch
+test-triton: $(triton_ready) ## Test the kernels for GPUs, which are not in the package yet
+	@mkdir -p $(results)
+	TRITON_INTERPRET=$(INTERPRET) $(triton_python) -m pytest --confcutdir=tests/gpu tests/gpu \
+		--junitxml=$(results)/triton.xml $(PYTEST_ARGS)
+
 test-summary:
 	@$(python) -c "$$summary" $(results)/tensorflow.xml $(results)/jax.xml $(results)/torch.xml \
 		$(results)/pytorch.xml $(wildcard $(results)/docs.xml)
 
 clean: ## Remove everything that the commands above made, .venv included
-	rm -rf .venv .venv-torch .venv-oldest .venv-python3* $(results) demo-output bench-output \
+	rm -rf .venv .venv-torch .venv-triton .venv-oldest .venv-python3* $(results) demo-output bench-output \
 		docs/_build build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # All use one environment: each command installs no more of it than it needs.
-$(escaped_venv)/pyvenv.cfg $(torch_venv)/pyvenv.cfg:
+$(escaped_venv)/pyvenv.cfg $(torch_venv)/pyvenv.cfg $(escaped_venv)-triton/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and \
 		f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}: try make PYTHON=python3.11")'
 	$(PYTHON) -m venv "$$(dirname "$@")"
@@ -166,6 +176,13 @@ $(torch_ready): $(torch_venv)/pyvenv.cfg pyproject.toml Makefile
 		matplotlib tqdm "pytest>=8.2" "pytest-cov>=7" pytest-xdist scipy
 	$(torch_python) -m pip install --disable-pip-version-check --no-deps --editable .
 	@touch "$(VENV)-torch/.ready"
+
+# A CPU build of PyTorch does not bring Triton.
+$(triton_ready): $(escaped_venv)-triton/pyvenv.cfg pyproject.toml Makefile
+	$(triton_python) -m pip install --disable-pip-version-check "$(TORCH)" numpy triton \
+		"pytest>=8.2" pytest-xdist
+	$(triton_python) -m pip install --disable-pip-version-check --no-deps --editable .
+	@touch "$(VENV)-triton/.ready"
 
 define summary
 import sys
