@@ -16,7 +16,9 @@ from torch.autograd.function import once_differentiable
 
 from keras_spiking.kernels import LARGEST, native_is_chosen
 
-_CACHED_ELEMENTS = 2**18  # a megabyte in float32, as large as many a second-level cache
+# Elements of a span, by measurement: spikes take twenty passes through a second-level cache, and
+# filters a few through a third-level one.
+_ELEMENTS_OF_SPIKES, _ELEMENTS_OF_FILTERS = 2**18, 2**20
 # Steps of a block: so few that rounding does not add up, enough to make its edge worth while.
 _MOST_STEPS, _FEWEST_STEPS = 32, 4
 expm1 = torch.expm1
@@ -40,11 +42,11 @@ class _Span(NamedTuple):
         return part.unflatten(time_axis, (self.blocks, self.size)).unbind(time_axis + 1)
 
 
-def _spans(sequence: Any, time_axis: int) -> list[_Span]:
+def _spans(sequence: Any, time_axis: int, elements: int) -> list[_Span]:
     length = sequence.shape[time_axis]
     cached_steps = length
     if sequence.device.type == "cpu":  # A GPU gains by few launches instead.
-        cached_steps = _CACHED_ELEMENTS * length // max(sequence.numel(), 1)
+        cached_steps = elements * length // max(sequence.numel(), 1)
     longest = min(max(cached_steps, _FEWEST_STEPS), _MOST_STEPS)
     size = -(-length // -(-length // longest)) if length else 1
     whole_blocks, rest = divmod(length, size)
@@ -145,7 +147,7 @@ def _integrate_and_fire(
     start = start.clamp_(max=unit - 1).to(integer)
     to_grid, from_grid = (unit, 1.0 / unit) if dt is None else (dt * unit, 1.0 / dt / unit)
     outputs = torch.empty_like(increments, memory_format=torch.contiguous_format)
-    spans = _spans(increments, time_axis)
+    spans = _spans(increments, time_axis, _ELEMENTS_OF_SPIKES)
     # The same memory for all spans: new memory takes the system longer to give than sums take.
     longest = spans[0].of(outputs, time_axis) if spans else outputs
     buffers = [_scratch(longest, integer, time_axis) for _ in range(2)]
@@ -242,7 +244,7 @@ def _filter(
     if not native_is_chosen(faster=True):
         each = (log_decay, coupling, gains, inputs, initial)
         return _portable().linear_filter(*each, time_axis)
-    spans = _spans(inputs, time_axis)
+    spans = _spans(inputs, time_axis, _ELEMENTS_OF_FILTERS)
     recurrences = [_Recurrence(log_decay, start, spans, time_axis) for start in initial]
     levels = [torch.empty_like(inputs, memory_format=torch.contiguous_format) for _ in gains]
     for span in spans:
@@ -272,38 +274,40 @@ def _filter_gradients(
     if not native_is_chosen(faster=True):
         each = (log_decay, coupling, gains, inputs, initial, levels, upstream)
         return _portable().linear_filter_gradients(*each, time_axis)
-    spans = _spans(inputs, time_axis)
+    spans = _spans(inputs, time_axis, _ELEMENTS_OF_FILTERS)
     zeros = [torch.zeros_like(start) for start in initial]
     recurrences = [_Recurrence(log_decay, zero, spans, time_axis, reverse=True) for zero in zeros]
     for_inputs = torch.empty_like(inputs, memory_format=torch.contiguous_format)
     for_log_decay, for_coupling = torch.zeros_like(initial[0]), torch.zeros_like(initial[0])
     for_gains = [torch.zeros_like(start) for start in initial]
+    # The same memory for all spans. What the inputs get holds the first level's adjoint until then.
+    longest = spans[0].of(for_inputs, time_axis) if spans else for_inputs
+    products, *buffers = [torch.empty_like(longest) for _ in gains]
     for span in reversed(spans):
-        now = span.of(inputs, time_axis)
-        drive = span.of(for_inputs, time_axis)
+        now, gradient = (span.of(each, time_axis) for each in (inputs, for_inputs))
+        product, *held = (
+            span._replace(start=0).of(each, time_axis) for each in (products, *buffers)
+        )
+        adjoints = [gradient, *held]
         later, edge = None, None
         for index in reversed(range(len(gains))):
-            adjoint = span.of(upstream[index], time_axis).clone(
-                memory_format=torch.contiguous_format
-            )
+            adjoint = adjoints[index].copy_(span.of(upstream[index], time_axis))
             if later is not None:
                 _add_shifted(adjoint, coupling, later, edge, time_axis, reverse=True)
             edge = recurrences[index].edge
             recurrences[index].run(adjoint, span)
-            gain = gains[index].unsqueeze(time_axis)
-            if later is None:
-                torch.mul(adjoint, gain, out=drive)
-            else:
-                drive.addcmul_(adjoint, gain)
-            for_gains[index] += (adjoint * now).sum(time_axis)
+            for_gains[index] += torch.mul(adjoint, now, out=product).sum(time_axis)
             start = initial[index]
             if span.start:
                 start = levels[index].select(time_axis, span.start - 1)
             level = span.of(levels[index], time_axis)
-            _add_total_before(for_log_decay, adjoint, level, start, time_axis)
+            _add_total_before(for_log_decay, adjoint, level, start, time_axis, product)
             if later is not None:
-                _add_total_before(for_coupling, later, level, start, time_axis)
+                _add_total_before(for_coupling, later, level, start, time_axis, product)
             later = adjoint
+        gradient.mul_(gains[0].unsqueeze(time_axis))
+        for adjoint, gain in zip(held, gains[1:], strict=True):
+            gradient.addcmul_(adjoint, gain.unsqueeze(time_axis))
 
     decay = torch.exp(log_decay)
     for_initial = [decay * recurrence.edge for recurrence in recurrences]
@@ -383,11 +387,13 @@ def _add_shifted(
     drive.select(time_axis, end).addcmul_(edge, factor)
 
 
-def _add_total_before(total: Any, adjoint: Any, levels: Any, start: Any, time_axis: int) -> None:
+def _add_total_before(
+    total: Any, adjoint: Any, levels: Any, start: Any, time_axis: int, product: Any
+) -> None:
     """Adds the products of the adjoint and the levels one step before, summed over time."""
-    length = adjoint.shape[time_axis]
-    later = adjoint.narrow(time_axis, 1, length - 1)
-    total += (later * levels.narrow(time_axis, 0, length - 1)).sum(time_axis)
+    rest = adjoint.shape[time_axis] - 1
+    later, earlier = adjoint.narrow(time_axis, 1, rest), levels.narrow(time_axis, 0, rest)
+    total += torch.mul(later, earlier, out=product.narrow(time_axis, 0, rest)).sum(time_axis)
     total.addcmul_(adjoint.select(time_axis, 0), start)
 
 
