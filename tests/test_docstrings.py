@@ -20,7 +20,7 @@ MODULES = [
         info.name
         for info in pkgutil.walk_packages(keras_spiking.__path__, "keras_spiking.")
         # A module named after a framework imports it, and `pytorch` imports torch.
-        if info.name.rpartition(".")[2].removesuffix("_onnx") not in FRAMEWORKS - {BACKEND}
+        if info.name.rpartition(".")[2].partition("_")[0] not in FRAMEWORKS - {BACKEND}
         and (BACKEND == "torch" or not info.name.startswith("keras_spiking.pytorch"))
     ),
 ]

@@ -402,8 +402,8 @@ def test_any_increments_and_widths_are_exact_on_torch(scale, time_axis, rng):
 @pytest.mark.parametrize("time", [1, 31, 32, 33, 64, 100])
 def test_spans_on_torch_do_not_change_results(elements, time, rng, monkeypatch):
     # 6 elements a step: from blocks of four steps, one at a time, to several blocks at once.
-    for kernel in ("SPIKES", "FILTERS"):
-        monkeypatch.setattr(f"keras_spiking.kernels.torch._ELEMENTS_OF_{kernel}", elements)
+    for kernel in ("spikes", "filters"):
+        monkeypatch.setattr(f"keras_spiking.kernels.torch_{kernel}._ELEMENTS", elements)
     assert_kernels_agree(rng, "native", "portable", (2, time, 3))
 
 
