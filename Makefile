@@ -90,7 +90,7 @@ format: $(test_ready) ## Fix style and format where that is safe
 test-tensorflow test-jax test-torch: test-%: $(test_ready) ## Run the suite on one backend
 	@mkdir -p $(results)
 	KERAS_BACKEND=$* COVERAGE_FILE=$(results)/$*.coverage $(python) -m pytest \
-		--ignore=tests/pytorch --ignore=tests/docs --ignore=tests/gpu \
+		--ignore=tests/pytorch --ignore=tests/docs \
 		--cov --cov-report= --cov-fail-under=0 --junitxml=$(results)/$*.xml $(PYTEST_ARGS)
 
 test-pytorch: $(torch_ready) ## Test the PyTorch modules where there is no Keras
@@ -115,19 +115,20 @@ test-docs: $(docs_ready) ## Read the built documentation in a headless browser (
 	@mkdir -p $(results)
 	$(python) -m pytest --confcutdir=tests/docs tests/docs --junitxml=$(results)/docs.xml
 
-# Both leave out the examples' tests, which train for minutes on what the other tests cover.
+# Both leave out the examples' tests, which train for minutes on what the other tests cover, and what
+# is not in the package.
 test-oldest: ## Run the suite on the oldest versions that pyproject.toml allows
 	@mkdir -p $(results)/oldest
 	$(PYTHON) tests/oldest.py > $(results)/oldest/constraints.txt
 	$(MAKE) --no-print-directory test-tensorflow test-jax test-torch VENV="$(VENV)-oldest" \
 		results=$(results)/oldest CONSTRAINTS=$(results)/oldest/constraints.txt \
-		PYTEST_ARGS="--ignore=tests/examples $(PYTEST_ARGS)"
+		PYTEST_ARGS="--ignore=tests/examples --ignore=tests/gpu $(PYTEST_ARGS)"
 
 # Without PyTorch: its builds for a CPU are not to be had for every Python.
 test-python: ## Run the suite on OTHER_PYTHON=python3.13, without PyTorch
 	$(MAKE) --no-print-directory test-tensorflow test-jax VENV="$(VENV)-$(OTHER_PYTHON)" \
 		results=$(results)/$(OTHER_PYTHON) PYTHON=$(OTHER_PYTHON) TORCH= \
-		PYTEST_ARGS="--ignore=tests/examples $(PYTEST_ARGS)"
+		PYTEST_ARGS="--ignore=tests/examples --ignore=tests/gpu $(PYTEST_ARGS)"
 
 fuzz: $(test_ready) ## Try random models for MINUTES=1 on each backend (BACKEND=jax, ARGS="--replay 7")
 	@failed=0; for backend in $(or $(BACKEND),tensorflow jax torch); do \
@@ -135,7 +136,7 @@ fuzz: $(test_ready) ## Try random models for MINUTES=1 on each backend (BACKEND=
 	done; exit $$failed
 
 # In the interpreter, on a CPU. On a GPU: make test-triton INTERPRET=0 TORCH=torch
-test-triton: $(triton_ready) ## Test the kernels for GPUs, which are not in the package yet
+test-triton: $(triton_ready) ## Test the kernels in Triton, which are not in the package yet
 	@mkdir -p $(results)
 	TRITON_INTERPRET=$(INTERPRET) $(triton_python) -m pytest --confcutdir=tests/gpu tests/gpu \
 		--junitxml=$(results)/triton.xml $(PYTEST_ARGS)

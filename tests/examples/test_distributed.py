@@ -94,3 +94,25 @@ def test_jax_on_eight_devices_moves_no_activations(tmp_path):
     for text in parallel:
         assert re.search(r"num_partitions=8", text)
         assert re.findall(MOVES, text) == []
+
+
+BATCH_OF_FIVE_ON_JAX = """
+import keras, keras_spiking, numpy as np
+
+def run():
+    layer = keras_spiking.SpikingActivation("relu", dt=0.3, initial_voltage=0.5, stateful=True)
+    inputs = np.random.default_rng(0).random((5, 20, 3), dtype="float32")
+    return [np.asarray(layer(part)) for part in (inputs[:, :7], inputs[:, 7:])]
+
+expected = run()
+with keras.distribution.DataParallel().scope():
+    got = run()
+assert all(np.array_equal(one, other) for one, other in zip(got, expected, strict=True))
+print(len(got), "parts agree")
+"""
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="of several devices on JAX")
+def test_a_batch_that_no_devices_divide_keeps_its_state_on_all():
+    flags = "--xla_force_host_platform_device_count=8"
+    assert start("-c", BATCH_OF_FIVE_ON_JAX, XLA_FLAGS=flags).strip() == "2 parts agree"
