@@ -8,8 +8,8 @@ import torch
 from keras_spiking.kernels import LARGEST, native_is_chosen
 from keras_spiking.kernels.torch_spans import cut
 
-# Of a span, by measurement: twenty passes through a second-level cache.
-_ELEMENTS = 2**18
+# Of a span, by measurement: a dozen passes, half of them through a second-level cache.
+_ELEMENTS = 2**19
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
