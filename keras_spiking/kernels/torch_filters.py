@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from keras_spiking.kernels import native_is_chosen
 from keras_spiking.kernels.torch_spans import Span, cut
 
-# Of a span, by measurement: few passes, through a third-level cache.
+# Of a span, by measurement: fewer passes over each than those of spikes make larger ones better.
 _ELEMENTS = 2**20
 
 

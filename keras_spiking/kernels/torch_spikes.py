@@ -8,7 +8,7 @@ import torch
 from keras_spiking.kernels import LARGEST, native_is_chosen
 from keras_spiking.kernels.torch_spans import cut
 
-# Of a span, by measurement: a dozen passes, half of them through a second-level cache.
+# Of a span, by measurement.
 _ELEMENTS = 2**19
 
 
