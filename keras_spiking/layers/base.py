@@ -137,12 +137,12 @@ class KerasSpikingLayer(WithTimeStep):
         inputs = portable.cast(inputs, self.compute_dtype)
         mask = None if mask is None else ops.cast(mask, "bool")
         if initial_state is not None:
-            states = initial_state
+            states = keras.tree.flatten(initial_state)
         elif self.stateful:
             states = self._memory.read(self.cell)
         else:
-            states = self.cell.get_initial_state(batch_size=ops.shape(inputs)[self.batch_axis])
-        states = states if isinstance(states, list) else keras.tree.flatten(states)
+            batch_size = ops.shape(inputs)[self.batch_axis]
+            states = keras.tree.flatten(self.cell.get_initial_state(batch_size=batch_size))
         states = [portable.cast(state, self.state_dtype) for state in states]
 
         outputs, states = self.run(inputs, states, mask, bool(training))
