@@ -145,7 +145,10 @@ class KerasSpikingLayer(WithTimeStep):
             states = keras.tree.flatten(self.cell.get_initial_state(batch_size=batch_size))
         states = [portable.cast(state, self.state_dtype) for state in states]
 
-        outputs, states = self.run(inputs, states, mask, bool(training))
+        if self.stateful or self.return_state:
+            outputs, states = self.run(inputs, states, mask, bool(training))
+        else:
+            outputs = self._outputs(inputs, states, mask, bool(training))
         if self.stateful:
             self._memory.write(states)
         if not self.return_sequences:
@@ -194,6 +197,10 @@ class KerasSpikingLayer(WithTimeStep):
         start = [ops.zeros(shape, self.compute_dtype), *states]
         (_, *states), (outputs, *_) = ops.scan(step, start, steps, unroll=self.unroll)
         return outputs if self.time_major else by_time(outputs), states
+
+    def _outputs(self, inputs: Any, states: list[Any], mask: Any, training: bool) -> Any:
+        """The outputs alone of `run`; override where they take less than the final states do."""
+        return self.run(inputs, states, mask, training)[0]
 
     def reset_state(self) -> None:
         """Returns a stateful layer to its cell's initial state."""

@@ -318,6 +318,22 @@ def test_cells_work_inside_keras_rnn(unroll, rng):
     assert_same(run(stacked, inputs), expected)
 
 
+@every_layer
+@pytest.mark.parametrize("return_sequences", [True, False])
+def test_run_gives_the_final_states_whether_the_layer_returns_them_or_not(
+    make, return_sequences, rng
+):
+    inputs = data(rng)
+    layer = make(return_sequences=return_sequences, return_state=True)
+    _, *expected = run(layer, inputs)
+    silent = make(return_sequences=return_sequences)
+    silent.build(inputs.shape)
+    states = silent.cell.get_initial_state(batch_size=len(inputs))
+    _, states = silent.run(ops.convert_to_tensor(inputs), states, None, False)
+    for got, end in zip(states, expected, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(got), end, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
 @pytest.mark.parametrize("cell", [keras_spiking.SpikingActivationCell, keras_spiking.LowpassCell])
 def test_cells_inside_keras_rnn_refuse_states_in_half_precision(policy, cell, rng):
