@@ -126,8 +126,9 @@ test-oldest: ## Run the suite on the oldest versions that pyproject.toml allows
 		PYTEST_ARGS="--ignore=tests/examples --ignore=tests/gpu $(PYTEST_ARGS)"
 
 # Without PyTorch: its builds for a CPU are not to be had for every Python.
-test-python: ## Run the suite on OTHER_PYTHON=python3.13, without PyTorch
-	$(MAKE) --no-print-directory test-tensorflow test-jax VENV="$(VENV)-$(OTHER_PYTHON)" \
+test-python: ## Run the suite on OTHER_PYTHON=python3.13, without PyTorch (BACKEND=jax)
+	$(MAKE) --no-print-directory $(addprefix test-,$(or $(BACKEND),tensorflow jax)) \
+		VENV="$(VENV)-$(OTHER_PYTHON)" \
 		results=$(results)/$(OTHER_PYTHON) PYTHON=$(OTHER_PYTHON) TORCH= \
 		PYTEST_ARGS="--ignore=tests/examples --ignore=tests/gpu $(PYTEST_ARGS)"
 
