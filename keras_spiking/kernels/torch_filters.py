@@ -50,10 +50,9 @@ def _filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
 ) -> tuple[Any, ...]:
     if not native_is_chosen(faster=True):
-        each = (log_decay, coupling, gains, inputs, initial)
         from keras_spiking.kernels import portable  # imports Keras
 
-        return portable.linear_filter(*each, time_axis)
+        return portable.linear_filter(log_decay, coupling, gains, inputs, initial, time_axis)
     spans = cut(inputs, time_axis, _ELEMENTS)
     recurrences = [_Recurrence(log_decay, start, spans, time_axis) for start in initial]
     levels = [torch.empty_like(inputs, memory_format=torch.contiguous_format) for _ in gains]
@@ -82,9 +81,9 @@ def _filter_gradients(
 ) -> tuple[Any, Any, Any, Any, Any]:
     """Gradients in all but the levels, with the adjoints of one span in memory at a time."""
     if not native_is_chosen(faster=True):
-        each = (log_decay, coupling, gains, inputs, initial, levels, upstream)
         from keras_spiking.kernels import portable  # imports Keras
 
+        each = (log_decay, coupling, gains, inputs, initial, levels, upstream)
         return portable.linear_filter_gradients(*each, time_axis)
     spans = cut(inputs, time_axis, _ELEMENTS)
     zeros = [torch.zeros_like(start) for start in initial]
@@ -212,7 +211,6 @@ def _add_total_before(
 def filter_end(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> Any:
-    each = (time_axis, log_decay, coupling, gains[0], gains[-1], inputs, initial[0], initial[-1])
     if not native_is_chosen(faster=True):
         from keras_spiking.kernels import portable  # imports Keras
 
@@ -220,7 +218,8 @@ def filter_end(
     if torch.compiler.is_compiling():
         levels = linear_filter(log_decay, coupling, gains, inputs, initial, time_axis)
         return levels[-1].narrow(time_axis, -1, 1)
-    return _FilterEnd.apply(len(gains), *each)
+    first_and_last = gains[0], gains[-1], inputs, initial[0], initial[-1]
+    return _FilterEnd.apply(len(gains), time_axis, log_decay, coupling, *first_and_last)
 
 
 class _FilterEnd(torch.autograd.Function):

@@ -97,7 +97,9 @@ def test_jax_on_eight_devices_moves_no_activations(tmp_path):
 
 
 BATCH_OF_FIVE_ON_JAX = """
-import keras, keras_spiking, numpy as np
+import jax, keras, keras_spiking, numpy as np
+
+assert len(jax.devices()) == 8
 
 def run():
     layer = keras_spiking.SpikingActivation("relu", dt=0.3, initial_voltage=0.5, stateful=True)
