@@ -10,9 +10,6 @@ from torch.autograd.function import once_differentiable
 from keras_spiking.kernels import native_is_chosen
 from keras_spiking.kernels.torch_spans import Span, cut
 
-# Of a span, by measurement: fewer passes over each than those of spikes make larger ones better.
-_ELEMENTS = 2**20
-
 
 def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
@@ -53,7 +50,7 @@ def _filter(
         from keras_spiking.kernels import portable  # imports Keras
 
         return portable.linear_filter(log_decay, coupling, gains, inputs, initial, time_axis)
-    spans = cut(inputs, time_axis, _ELEMENTS)
+    spans = cut(inputs, time_axis)
     recurrences = [_Recurrence(log_decay, start, spans, time_axis) for start in initial]
     levels = [torch.empty_like(inputs, memory_format=torch.contiguous_format) for _ in gains]
     for span in spans:
@@ -85,7 +82,7 @@ def _filter_gradients(
 
         each = (log_decay, coupling, gains, inputs, initial, levels, upstream)
         return portable.linear_filter_gradients(*each, time_axis)
-    spans = cut(inputs, time_axis, _ELEMENTS)
+    spans = cut(inputs, time_axis)
     zeros = [torch.zeros_like(start) for start in initial]
     recurrences = [_Recurrence(log_decay, zero, spans, time_axis, reverse=True) for zero in zeros]
     for_inputs = torch.empty_like(inputs, memory_format=torch.contiguous_format)
@@ -96,9 +93,7 @@ def _filter_gradients(
     products, *buffers = [torch.empty_like(longest) for _ in gains]
     for span in reversed(spans):
         now, gradient = (span.of(each, time_axis) for each in (inputs, for_inputs))
-        product, *held = (
-            span._replace(start=0).of(each, time_axis) for each in (products, *buffers)
-        )
+        product, *held = (span.held_in(each, time_axis) for each in (products, *buffers))
         adjoints = [gradient, *held]
         later, edge = None, None
         for index in reversed(range(len(gains))):
@@ -144,7 +139,7 @@ class _Recurrence:
         self,
         log_decay: Any,
         initial: Any,
-        spans: list[Span],
+        spans: tuple[Span, ...],
         time_axis: int,
         reverse: bool = False,
     ):

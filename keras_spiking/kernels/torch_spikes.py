@@ -1,15 +1,15 @@
 """Spikes on PyTorch: whole-tensor operations on spans of time; see `torch.py`."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from keras_spiking.kernels import LARGEST, native_is_chosen
-from keras_spiking.kernels.torch_spans import cut
+from keras_spiking.kernels.torch_spans import Span, cut
 
-# Of a span, by measurement.
-_ELEMENTS = 2**19
+# By measurement: with fewer, a sum along the axis of time is faster.
+_ELEMENTS_WORTH_A_CALL = 2**13
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
@@ -35,7 +35,8 @@ def uniform(shape: Any, seed: Any, dtype: str) -> Any:
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
     if torch.compiler.is_compiling():
         return _compiled_integrate_and_fire(increments.detach(), voltage.detach(), time_axis)
-    return _integrate_and_fire(increments, voltage, time_axis)
+    with torch.no_grad():
+        return _integrate_and_fire(increments, voltage, time_axis)
 
 
 def spike(
@@ -79,81 +80,110 @@ def to_dtype(tensor: Any, dtype: Any) -> Any:
     return tensor.to(dtype)
 
 
-@torch.no_grad()
 def _integrate_and_fire(
     increments: Any, voltage: Any, time_axis: int, dt: Any = None, rectify: bool = False
 ) -> tuple[Any, Any]:
+    dt = 1.0 if dt is None else dt
     if not native_is_chosen(faster=True):
         from keras_spiking.kernels import portable  # imports Keras
 
-        dt = 1.0 if dt is None else dt
         increments = (torch.relu(increments) if rectify else increments) * dt
         counts, final = portable.integrate_and_fire(increments, voltage, time_axis, torch.cumsum)
         return counts * (1.0 / dt), final
-    double = increments.dtype == torch.float64
-    digits, integer = (52, torch.int64) if double else (23, torch.int32)
-    unit, largest, width = 2.0**digits, LARGEST[digits], 64 if double else 32
+    grid = _GRIDS[increments.dtype]
+    unit, largest = 2.0**grid.digits, LARGEST[grid.digits]
     start = ((voltage - voltage.floor()) * unit).round_().nan_to_num_(unit)
-    start = start.clamp_(max=unit - 1).to(integer)
-    to_grid, from_grid = (unit, 1.0 / unit) if dt is None else (dt * unit, 1.0 / dt / unit)
+    start = start.clamp_(max=unit - 1).to(grid.integer).mul_(abs(grid.factor))
     outputs = torch.empty_like(increments, memory_format=torch.contiguous_format)
-    spans = cut(increments, time_axis, _ELEMENTS)
+    height = torch.as_tensor(1.0 / dt, dtype=outputs.dtype, device=outputs.device)
+    spans = cut(increments, time_axis)
     # The same memory for all spans: new memory takes the system longer to give than sums take.
     longest = spans[0].of(outputs, time_axis) if spans else outputs
-    buffers = [_scratch(longest, integer, time_axis) for _ in range(2)]
+    memory = torch.empty_like(longest, memory_format=torch.contiguous_format)
     for span in spans:
-        added, voltages = (span._replace(start=0).of(each, time_axis) for each in buffers)
-        floats = span.of(outputs, time_axis)
-        torch.mul(span.of(increments, time_axis), to_grid, out=floats)
-        floats.clamp_(0.0 if rectify else -largest, largest).round_()
-        whole = None  # spikes that are counted apart, where the integers would not hold them
-        if not _fit(floats, 2.0 ** (width - 1) - unit, rectify):
-            whole = torch.mul(floats, 1.0 / unit).floor_()
-            # Not a number only where the increment is not: that leaves the voltage as it was.
-            floats.sub_(whole, alpha=unit).nan_to_num_(0.0)
-        added.copy_(floats)
-        added.select(time_axis, 0).add_(start)
-        # The sum may wrap around: its low digits, the voltage, are right all the same.
-        torch.cumsum(added, time_axis, dtype=integer, out=voltages).bitwise_and_(2**digits - 1)
-        start = voltages.select(time_axis, -1).clone()
-        # What a step has added, less what the voltage has risen, is its spikes.
-        rest = added.shape[time_axis] - 1
-        added.narrow(time_axis, 1, rest).add_(voltages.narrow(time_axis, 0, rest))
-        floats.copy_(added.sub_(voltages))
-        if whole is None:
-            floats.mul_(from_grid)
-        else:
-            floats.mul_(1.0 / unit).add_(whole)
-            if dt is not None:
-                floats.mul_(1.0 / dt)
-    return outputs, start.to(outputs.dtype) / unit
+        floats = span.held_in(memory, time_axis)
+        torch.mul(span.of(increments, time_axis), dt * unit, out=floats)
+        if rectify:
+            floats.clamp_(min=0.0)
+        low, high = _range(floats, rectify)
+        several = None  # spikes but for the first of a step, and negative ones
+        if not (low >= 0.0 and high <= unit - 1):
+            ordinary = -largest <= low and high <= largest
+            if not ordinary:
+                floats.clamp_(-largest, largest)
+            several = floats.round_().mul(1.0 / unit).floor_()
+            floats.sub_(several, alpha=unit)
+            if not ordinary:  # Not a number leaves the voltage as it was.
+                floats.nan_to_num_(0.0)
+        floats.add_(grid.offset)  # rounds, too
+        sums = floats.view(grid.integer)
+        _add_up(sums, start, grid.factor, span, time_axis)
+        # Negative where the sign changes, which is where there is no spike.
+        spikes = span.of(outputs, time_axis)
+        bits = spikes.view(grid.integer)
+        bits.select(time_axis, 0).copy_(sums.select(time_axis, 0))  # starts without a sign
+        if rest := span.length - 1:
+            before, after = sums.narrow(time_axis, 0, rest), sums.narrow(time_axis, 1, rest)
+            torch.bitwise_xor(before, after, out=bits.narrow(time_axis, 1, rest))
+        start = sums.select(time_axis, -1) & torch.iinfo(grid.integer).max
+        each = height if several is None else torch.ones_like(height)
+        torch.ops.aten.threshold_backward.grad_input(
+            each.view(grid.integer), bits, -1, grad_input=bits
+        )
+        if several is not None:
+            spikes.add_(several).mul_(height)
+    return outputs, start.to(outputs.dtype).mul_(1.0 / unit / abs(grid.factor))
 
 
-def _scratch(like: Any, dtype: Any, time_axis: int) -> Any:
-    """Memory in which a sum over time is fast.
+class _Grid(NamedTuple):
+    """Of `digits` binary digits, on which voltages are integers, and how floats become these.
 
-    A processor's first cache has a few places only for addresses that are a multiple of 4096 apart.
-    Steps of 1024 units are: they would push each other out, and a sum takes ten times as long.
+    For an `n` on the grid, from 0 to below `2**digits`, the float `offset + n` has bits that,
+    times `factor`, are `n` above a few zeros, and a sign bit that is set. So adding it to a sum of
+    integers, the voltage, changes the sum's sign, but where the voltage passes a whole number: then
+    it carries into the sign.
     """
-    shape, length = like.shape, like.shape[time_axis]
-    units = math.prod(shape[time_axis + 1 :])
-    step = units * dtype.itemsize
-    places = 4096 // math.gcd(step, 4096) if step else length
-    if like.device.type != "cpu" or 2 * length <= 8 * places:
-        return torch.empty_like(like, dtype=dtype, memory_format=torch.contiguous_format)
-    padded = units + 64 // dtype.itemsize
-    whole = torch.empty((*shape[: time_axis + 1], padded), dtype=dtype)
-    return whole.narrow(-1, 0, units).view(shape)
+
+    digits: int
+    integer: torch.dtype
+    offset: float
+    factor: int
 
 
-def _fit(numbers: Any, limit: float, positive: bool) -> bool:
-    """Whether all lie between `-limit` and `limit`; not where finding out would wait for a GPU."""
+_GRIDS = {
+    torch.float32: _Grid(23, torch.int32, -(2.0**24), -(2**8)),
+    torch.float64: _Grid(52, torch.int64, 2.0**52, 2**11),
+}
+
+
+def _add_up(numbers: Any, start: Any, factor: int, span: Span, time_axis: int) -> None:
+    """Sums of `start` and `factor` times the numbers of a span, in place."""
+    fewest = span.size * _ELEMENTS_WORTH_A_CALL
+    if numbers.device.type != "cpu" or numbers.numel() < fewest or numbers.stride(time_axis) < 16:
+        numbers.mul_(factor).select(time_axis, 0).add_(start)
+        numbers.cumsum_(time_axis)
+        return
+    # Several times as fast as a sum along an axis that is not the last.
+    total, *others = span.steps(numbers, time_axis)
+    total.mul_(factor).select(time_axis, 0).add_(start)
+    for step in others:
+        total = torch.add(total, step, alpha=factor, out=step)
+    if span.blocks > 1:
+        total.cumsum_(time_axis)
+        blocks = numbers.unflatten(time_axis, (span.blocks, span.size))
+        later = blocks.narrow(time_axis, 1, span.blocks - 1)
+        before = total.narrow(time_axis, 0, span.blocks - 1).unsqueeze(time_axis + 1)
+        later.narrow(time_axis + 1, 0, span.size - 1).add_(before)
+
+
+def _range(numbers: Any, positive: bool) -> tuple[float, float]:
+    """The least and the greatest number; any, where finding out would wait for a GPU."""
     if numbers.device.type != "cpu" or not numbers.numel():
-        return False
+        return -math.inf, math.inf
     if positive:
-        return numbers.amax().item() < limit
+        return 0.0, numbers.amax().item()
     low, high = torch.aminmax(numbers)
-    return -limit < low.item() and high.item() < limit
+    return low.item(), high.item()
 
 
 class _StraightThrough(torch.autograd.Function):

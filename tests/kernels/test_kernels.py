@@ -400,10 +400,11 @@ def test_any_increments_and_widths_are_exact_on_torch(scale, time_axis, rng):
 @pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile a loop")
 @pytest.mark.parametrize("elements", [1, 40, 300])
 @pytest.mark.parametrize("time", [1, 31, 32, 33, 64, 100])
-def test_spans_on_torch_do_not_change_results(elements, time, rng, monkeypatch):
+@pytest.mark.parametrize("worth", [0, 10**6])  # elements, for steps to be added one by one
+def test_spans_on_torch_do_not_change_results(elements, time, worth, rng, monkeypatch):
     # 6 elements a step: from blocks of four steps, one at a time, to several blocks at once.
-    for kernel in ("spikes", "filters"):
-        monkeypatch.setattr(f"keras_spiking.kernels.torch_{kernel}._ELEMENTS", elements)
+    monkeypatch.setattr("keras_spiking.kernels.torch_spans._ELEMENTS", elements)
+    monkeypatch.setattr("keras_spiking.kernels.torch_spikes._ELEMENTS_WORTH_A_CALL", worth)
     assert_kernels_agree(rng, "native", "portable", (2, time, 3))
 
 
