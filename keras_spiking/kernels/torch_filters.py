@@ -144,11 +144,14 @@ class _Recurrence:
         reverse: bool = False,
     ):
         self.edge = initial
-        self._lost = torch.zeros_like(initial)
-        self._log_decay = log_decay
         self._decay = torch.exp(log_decay).unsqueeze(time_axis)
         self._time_axis = time_axis
         self._reverse = reverse
+        self._is_one_block = len(spans) == 1 and spans[0].blocks == 1
+        if self._is_one_block:
+            return
+        self._lost = torch.zeros_like(initial)
+        self._log_decay = log_decay
         size = spans[0].size if spans else 0
         steps = torch.arange(1, size + 1, dtype=log_decay.dtype, device=log_decay.device)
         steps = steps.flip(0) if reverse else steps
@@ -160,8 +163,13 @@ class _Recurrence:
         axis, within = self._time_axis, self._time_axis + 1
         steps = span.steps(drive, axis)
         steps = steps[::-1] if self._reverse else steps
+        if self._is_one_block:  # which can start from the level at its edge
+            steps = (self.edge.unsqueeze(axis), *steps)
         for before, now in itertools.pairwise(steps):
             now.addcmul_(before, self._decay)
+        if self._is_one_block:
+            self.edge = steps[-1].select(axis, 0).clone()
+            return
 
         leak = -torch.expm1(span.size * self._log_decay)
         ends = steps[-1].unbind(axis)
