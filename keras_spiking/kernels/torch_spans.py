@@ -37,11 +37,15 @@ class Span(NamedTuple):
         return part.unflatten(time_axis, (self.blocks, self.size)).unbind(time_axis + 1)
 
 
+def on_cpu(tensor: Any) -> bool:
+    return tensor.device.type == "cpu"
+
+
 def cut(sequence: Any, time_axis: int) -> tuple[Span, ...]:
     """Cuts a sequence into spans."""
     length = sequence.shape[time_axis]
     cached_steps = length
-    if sequence.device.type == "cpu":  # A GPU gains by few launches instead.
+    if on_cpu(sequence):  # A GPU gains by few launches instead.
         cached_steps = _ELEMENTS * length // max(sequence.numel(), 1)
     return _cut(length, cached_steps)
 

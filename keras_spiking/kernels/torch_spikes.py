@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from keras_spiking.kernels import LARGEST, native_is_chosen
-from keras_spiking.kernels.torch_spans import Span, cut
+from keras_spiking.kernels.torch_spans import Span, cut, on_cpu
 
 # By measurement: with fewer, a sum along the axis of time is faster.
 _ELEMENTS_WORTH_A_CALL = 2**13
@@ -91,7 +91,7 @@ def _integrate_and_fire(
         counts, final = portable.integrate_and_fire(increments, voltage, time_axis, torch.cumsum)
         return counts * (1.0 / dt), final
     grid = _GRIDS[increments.dtype]
-    unit, largest = 2.0**grid.digits, LARGEST[grid.digits]
+    unit = 2.0**grid.digits
     start = ((voltage - voltage.floor()) * unit).round_().nan_to_num_(unit)
     start = start.clamp_(max=unit - 1).to(grid.integer).mul_(abs(grid.factor))
     outputs = torch.empty_like(increments, memory_format=torch.contiguous_format)
@@ -103,45 +103,26 @@ def _integrate_and_fire(
     for span in spans:
         floats = span.held_in(memory, time_axis)
         torch.mul(span.of(increments, time_axis), dt * unit, out=floats)
-        if rectify:
-            floats.clamp_(min=0.0)
-        low, high = _range(floats, rectify)
-        several = None  # spikes but for the first of a step, and negative ones
-        if not (low >= 0.0 and high <= unit - 1):
-            ordinary = -largest <= low and high <= largest
-            if not ordinary:
-                floats.clamp_(-largest, largest)
-            several = floats.round_().mul(1.0 / unit).floor_()
-            floats.sub_(several, alpha=unit)
-            if not ordinary:  # Not a number leaves the voltage as it was.
-                floats.nan_to_num_(0.0)
-        floats.add_(grid.offset)  # rounds, too
-        sums = floats.view(grid.integer)
+        whole = _split_off_whole(floats, grid, rectify)
+        sums = floats.add_(grid.offset).view(grid.integer)  # rounds to the grid, too
         _add_up(sums, start, grid.factor, span, time_axis)
-        # Negative where the sign changes, which is where there is no spike.
         spikes = span.of(outputs, time_axis)
-        bits = spikes.view(grid.integer)
-        bits.select(time_axis, 0).copy_(sums.select(time_axis, 0))  # starts without a sign
-        if rest := span.length - 1:
-            before, after = sums.narrow(time_axis, 0, rest), sums.narrow(time_axis, 1, rest)
-            torch.bitwise_xor(before, after, out=bits.narrow(time_axis, 1, rest))
-        start = sums.select(time_axis, -1) & torch.iinfo(grid.integer).max
-        each = height if several is None else torch.ones_like(height)
-        torch.ops.aten.threshold_backward.grad_input(
-            each.view(grid.integer), bits, -1, grad_input=bits
-        )
-        if several is not None:
-            spikes.add_(several).mul_(height)
+        if whole is None:
+            _fire(sums, height, grid, time_axis, spikes)
+        else:
+            _fire(sums, torch.ones_like(height), grid, time_axis, spikes)
+            spikes.add_(whole).mul_(height)
+        start = sums.select(time_axis, -1) & torch.iinfo(grid.integer).max  # without the sign
     return outputs, start.to(outputs.dtype).mul_(1.0 / unit / abs(grid.factor))
 
 
 class _Grid(NamedTuple):
-    """Of `digits` binary digits, on which voltages are integers, and how floats become these.
+    """Where voltages are integers: `digits` binary digits for one spike.
 
-    For an `n` on the grid, from 0 to below `2**digits`, the float `offset + n` has bits that,
-    times `factor`, are `n` above a few zeros, and a sign bit that is set. So adding it to a sum of
-    integers, the voltage, changes the sum's sign, but where the voltage passes a whole number: then
-    it carries into the sign.
+    For an integer `n` from 0 to `2**digits`, the bits of the float `offset + n`, times
+    `factor`, are an integer whose sign bit is set, with `n` next to it and zeros after. Added to
+    the voltage, with its digits there too, it changes the sign, unless the voltage passes a whole
+    number: that carries into the sign, and changes it back.
     """
 
     digits: int
@@ -156,10 +137,33 @@ _GRIDS = {
 }
 
 
+def _split_off_whole(numbers: Any, grid: _Grid, rectify: bool) -> Any:
+    """Leaves of each at most one spike, at least none; returns the rest, None if nothing."""
+    if rectify:
+        numbers.clamp_(min=0.0)
+    unit, largest = 2.0**grid.digits, LARGEST[grid.digits]
+    low, high = -math.inf, math.inf
+    if on_cpu(numbers) and numbers.numel():  # Finding out would make us wait for a GPU.
+        if rectify:
+            low, high = 0.0, numbers.amax().item()
+        else:
+            low, high = (end.item() for end in torch.aminmax(numbers))
+    if low >= 0.0 and high <= unit:
+        return None
+    is_ordinary = -largest <= low and high <= largest
+    if not is_ordinary:
+        numbers.clamp_(-largest, largest)
+    whole = numbers.round_().mul(1.0 / unit).floor_()
+    numbers.sub_(whole, alpha=unit)
+    if not is_ordinary:  # What is not a number leaves the voltage as it was.
+        numbers.nan_to_num_(0.0)
+    return whole
+
+
 def _add_up(numbers: Any, start: Any, factor: int, span: Span, time_axis: int) -> None:
-    """Sums of `start` and `factor` times the numbers of a span, in place."""
+    """Sums over time of `start` and `factor` times the numbers of a span, in place."""
     fewest = span.size * _ELEMENTS_WORTH_A_CALL
-    if numbers.device.type != "cpu" or numbers.numel() < fewest or numbers.stride(time_axis) < 16:
+    if not on_cpu(numbers) or numbers.numel() < fewest or numbers.stride(time_axis) < 16:
         numbers.mul_(factor).select(time_axis, 0).add_(start)
         numbers.cumsum_(time_axis)
         return
@@ -176,14 +180,19 @@ def _add_up(numbers: Any, start: Any, factor: int, span: Span, time_axis: int) -
         later.narrow(time_axis + 1, 0, span.size - 1).add_(before)
 
 
-def _range(numbers: Any, positive: bool) -> tuple[float, float]:
-    """The least and the greatest number; any, where finding out would wait for a GPU."""
-    if numbers.device.type != "cpu" or not numbers.numel():
-        return -math.inf, math.inf
-    if positive:
-        return 0.0, numbers.amax().item()
-    low, high = torch.aminmax(numbers)
-    return low.item(), high.item()
+def _fire(sums: Any, height: Any, grid: _Grid, time_axis: int, out: Any) -> None:
+    """Writes `height` to the steps that leave the sign of the sum as it was, 0 to the others."""
+    changes = out.view(grid.integer)  # in the sign
+    changes.select(time_axis, 0).copy_(sums.select(time_axis, 0))  # from a start without one
+    if rest := sums.shape[time_axis] - 1:
+        before, after = (sums.narrow(time_axis, first, rest) for first in (0, 1))
+        torch.bitwise_xor(before, after, out=changes.narrow(time_axis, 1, rest))
+    if on_cpu(out):
+        # The one operation that takes a value or 0 by a condition in a single fast pass.
+        each = height.view(grid.integer)
+        torch.ops.aten.threshold_backward.grad_input(each, changes, -1, grad_input=changes)
+    else:  # Not every device has it for integers.
+        torch.mul(changes >= 0, height, out=out)
 
 
 class _StraightThrough(torch.autograd.Function):

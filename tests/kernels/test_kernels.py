@@ -382,13 +382,45 @@ def test_spikes_in_hertz_have_the_gradient_of_the_rates(mode, time_axis, dtype, 
     np.testing.assert_array_equal(got[finite], expected[finite])
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile a loop")
+only_torch = pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile a loop")
+
+
+@only_torch
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e30])
+@pytest.mark.parametrize("units", [3, 17, 1024])
+@pytest.mark.parametrize("worth", [0, 10**6])  # elements, for steps to be added one by one
 @both_layouts
-def test_any_increments_and_widths_are_exact_on_torch(scale, time_axis, rng):
-    # More than 255 spikes in a step, and rows of 4096 bytes, take other ways through memory.
-    increments = (rng.normal(size=(2, 70, 1024)) * scale).astype("float32")
-    voltage = rng.uniform(size=(2, 1024)).astype("float32")
+def test_any_increments_and_widths_are_exact_on_torch(
+    scale, units, worth, time_axis, rng, monkeypatch
+):
+    monkeypatch.setattr("keras_spiking.kernels.torch_spikes._ELEMENTS_WORTH_A_CALL", worth)
+    increments = (rng.normal(size=(2, 70, units)) * scale).astype("float32")
+    voltage = rng.uniform(size=(2, units)).astype("float32")
+    assert_spikes_as_portable(increments, voltage, time_axis)
+
+
+@only_torch
+@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("increments", ["from 0 to 1", "hardly less", "hardly more", "any"])
+def test_edges_of_the_grid_are_exact_on_torch(increments, dtype, on_cpu, rng, monkeypatch):
+    # What does not run on the CPU takes operations that every device has.
+    monkeypatch.setattr("keras_spiking.kernels.torch_spikes.on_cpu", lambda _: on_cpu)
+    step = 2.0 ** -{"float32": 23, "float64": 52}[dtype]
+    edges = [0.0, -0.0, step / 2, step, 1.5 * step, 2.5 * step, 0.5 - step, 0.5]
+    edges += [1 - 2 * step, 1 - step, 1 - step / 2, 1.0]
+    if increments in ("hardly less", "any"):
+        edges += [-step / 2, -0.75 * step]
+    if increments in ("hardly more", "any"):
+        edges += [1 + step]
+    if increments == "any":
+        edges += [-step, -0.5, -1.0, 254.5, 1e30, -1e30, np.nan, np.inf, -np.inf]
+    chosen = rng.choice(edges, size=(2, 90, 17)).astype(dtype)
+    voltage = rng.choice([0.0, step, 0.5, 1 - step, 0.25], size=(2, 17)).astype(dtype)
+    assert_spikes_as_portable(chosen, voltage, time_axis=1)
+
+
+def assert_spikes_as_portable(increments, voltage, time_axis):
     arrays = layout(increments, time_axis), voltage
     got = run(lambda *each: kernels.integrate_and_fire(*each, time_axis), *arrays)
     keras_spiking.config.set_kernels("portable")
@@ -397,7 +429,7 @@ def test_any_increments_and_widths_are_exact_on_torch(scale, time_axis, rng):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile a loop")
+@only_torch
 @pytest.mark.parametrize("elements", [1, 40, 300])
 @pytest.mark.parametrize("time", [1, 31, 32, 33, 64, 100])
 @pytest.mark.parametrize("worth", [0, 10**6])  # elements, for steps to be added one by one
