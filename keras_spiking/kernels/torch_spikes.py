@@ -8,8 +8,8 @@ import torch
 from keras_spiking.kernels import LARGEST, native_is_chosen
 from keras_spiking.kernels.torch_spans import Span, cut, on_cpu
 
-# By measurement: with fewer, a sum along the axis of time is faster.
-_ELEMENTS_WORTH_A_CALL = 2**13
+# By measurement: with fewer in a step, or side by side, a sum along the axis of time is faster.
+_ELEMENTS_WORTH_A_CALL, _ELEMENTS_WORTH_A_ROW = 2**13, 16
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
@@ -162,12 +162,16 @@ def _split_off_whole(numbers: Any, grid: _Grid, rectify: bool) -> Any:
 
 def _add_up(numbers: Any, start: Any, factor: int, span: Span, time_axis: int) -> None:
     """Sums over time of `start` and `factor` times the numbers of a span, in place."""
-    fewest = span.size * _ELEMENTS_WORTH_A_CALL
-    if not on_cpu(numbers) or numbers.numel() < fewest or numbers.stride(time_axis) < 16:
+    has_few = (
+        numbers.numel() < span.size * _ELEMENTS_WORTH_A_CALL
+        or numbers.stride(time_axis) < _ELEMENTS_WORTH_A_ROW
+    )
+    if has_few or not on_cpu(numbers):
         numbers.mul_(factor).select(time_axis, 0).add_(start)
         numbers.cumsum_(time_axis)
         return
-    # Several times as fast as a sum along an axis that is not the last.
+    # As a whole step is a call, its elements are added side by side: a sum along an axis takes them
+    # one by one.
     total, *others = span.steps(numbers, time_axis)
     total.mul_(factor).select(time_axis, 0).add_(start)
     for step in others:

@@ -388,12 +388,12 @@ only_torch = pytest.mark.skipif(BACKEND != "torch", reason="the other backends c
 @only_torch
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e30])
 @pytest.mark.parametrize("units", [3, 17, 1024])
-@pytest.mark.parametrize("worth", [0, 10**6])  # elements, for steps to be added one by one
+@pytest.mark.parametrize("worth", [0, 10**6])
 @both_layouts
 def test_any_increments_and_widths_are_exact_on_torch(
     scale, units, worth, time_axis, rng, monkeypatch
 ):
-    monkeypatch.setattr("keras_spiking.kernels.torch_spikes._ELEMENTS_WORTH_A_CALL", worth)
+    set_worth(monkeypatch, worth)
     increments = (rng.normal(size=(2, 70, units)) * scale).astype("float32")
     voltage = rng.uniform(size=(2, units)).astype("float32")
     assert_spikes_as_portable(increments, voltage, time_axis)
@@ -420,6 +420,12 @@ def test_edges_of_the_grid_are_exact_on_torch(increments, dtype, on_cpu, rng, mo
     assert_spikes_as_portable(chosen, voltage, time_axis=1)
 
 
+def set_worth(monkeypatch, elements):
+    """How many elements must be in a step, and side by side, for steps to be added one by one."""
+    for name in ("_ELEMENTS_WORTH_A_CALL", "_ELEMENTS_WORTH_A_ROW"):
+        monkeypatch.setattr(f"keras_spiking.kernels.torch_spikes.{name}", elements)
+
+
 def assert_spikes_as_portable(increments, voltage, time_axis):
     arrays = layout(increments, time_axis), voltage
     got = run(lambda *each: kernels.integrate_and_fire(*each, time_axis), *arrays)
@@ -432,11 +438,11 @@ def assert_spikes_as_portable(increments, voltage, time_axis):
 @only_torch
 @pytest.mark.parametrize("elements", [1, 40, 300])
 @pytest.mark.parametrize("time", [1, 31, 32, 33, 64, 100])
-@pytest.mark.parametrize("worth", [0, 10**6])  # elements, for steps to be added one by one
+@pytest.mark.parametrize("worth", [0, 10**6])
 def test_spans_on_torch_do_not_change_results(elements, time, worth, rng, monkeypatch):
     # 6 elements a step: from blocks of four steps, one at a time, to several blocks at once.
     monkeypatch.setattr("keras_spiking.kernels.torch_spans._ELEMENTS", elements)
-    monkeypatch.setattr("keras_spiking.kernels.torch_spikes._ELEMENTS_WORTH_A_CALL", worth)
+    set_worth(monkeypatch, worth)
     assert_kernels_agree(rng, "native", "portable", (2, time, 3))
 
 
