@@ -14,6 +14,7 @@ from tests.compiled import BACKEND, MODES, finite_differences, gradients, run
 
 every_mode = pytest.mark.parametrize("mode", MODES)
 both_layouts = pytest.mark.parametrize("time_axis", [0, 1])
+only_torch = pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile a loop")
 GRID = 2**23
 
 
@@ -380,9 +381,6 @@ def test_spikes_in_hertz_have_the_gradient_of_the_rates(mode, time_axis, dtype, 
     finite = layout(np.isfinite(inputs), time_axis)
     expected = np.where(passed, layout(weights, time_axis), 0)
     np.testing.assert_array_equal(got[finite], expected[finite])
-
-
-only_torch = pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile a loop")
 
 
 @only_torch
