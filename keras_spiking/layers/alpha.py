@@ -48,23 +48,23 @@ class AlphaCell(FilterCell):
 
     def __init__(self, size: Any, tau_initializer: Any, **kwargs: Any):
         super().__init__(size, tau_initializer, **kwargs)
-        self.state_size = [(2, *self.weight_shape)]
+        self.state_size = [(2, *self._weight_shape)]
 
     @property
-    def weight_shape(self) -> tuple[int, ...]:
+    def _weight_shape(self) -> tuple[int, ...]:
         return (math.prod(self.feature_shape),)
 
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
         """The state before the first step, `(batch_size, 2, units)`, in a list."""
         level = ops.cast(self.initial_level, self.state_dtype)
         state = ops.stack([ops.zeros_like(level), level])
-        return [self.per_sample(state, batch_size)]
+        return [self._per_sample(state, batch_size)]
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
         (state,) = states
         x1, x2 = state[:, 0], state[:, 1]
         drive = ops.reshape(ops.cast(inputs, self.state_dtype), ops.shape(x1))
-        tau, dt = self.seconds()
+        tau, dt = self._seconds()
         ratio = dt / tau
         decay = ops.exp(-ratio)
         # The decay goes first: other products may be too large for a float, where it is 0.
@@ -141,11 +141,11 @@ class Alpha(FilterLayer):
           1967, doi:10.1152/jn.1967.30.5.1138 (the alpha function).
     """
 
-    cell_class = AlphaCell
+    _cell_class = AlphaCell
 
-    def filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+    def _filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
         features = self.cell.feature_shape
-        tau, dt = self.cell.seconds()
+        tau, dt = self.cell._seconds()
         tau = ops.reshape(tau, (1, *features))
         ratio = dt / tau
         state = ops.reshape(states[0], (-1, 2, *features))
@@ -156,8 +156,8 @@ class Alpha(FilterLayer):
         levels, outputs = kernel(-ratio, coupling, gains, inputs, (level, output), self.time_axis)
         return [output, level], [outputs, levels]
 
-    def states_from(self, last: list[Any]) -> list[Any]:
-        units = (-1, *self.cell.weight_shape)
+    def _states_from(self, last: list[Any]) -> list[Any]:
+        units = (-1, *self.cell._weight_shape)
         output, level = (ops.reshape(each, units) for each in last)
-        tau, _ = self.cell.seconds()
+        tau, _ = self.cell._seconds()
         return [ops.stack([(level - output) / tau, output], axis=1)]

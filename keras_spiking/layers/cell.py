@@ -152,7 +152,7 @@ class KerasSpikingCell(_WithGivenArguments):
         """The states before the first step, each `(batch_size, ...)`; zeros unless overridden."""
         return [ops.zeros((batch_size, *shape), self.state_dtype) for shape in self.state_shapes]
 
-    def per_sample(self, state: Any, batch_size: Any) -> Any:
+    def _per_sample(self, state: Any, batch_size: Any) -> Any:
         """Repeats `state`, that of one sample, `batch_size` times.
 
         In memory too: torch cannot assign to a variable that is one number seen many times.

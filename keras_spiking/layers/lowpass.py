@@ -45,22 +45,22 @@ class LowpassCell(FilterCell):
     """
 
     @property
-    def weight_shape(self) -> tuple[int, ...]:
+    def _weight_shape(self) -> tuple[int, ...]:
         return (1, *self.feature_shape)
 
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
         """The initial level, in a list."""
-        return [self.per_sample(ops.cast(self.initial_level, self.state_dtype), batch_size)]
+        return [self._per_sample(ops.cast(self.initial_level, self.state_dtype), batch_size)]
 
-    def coefficients(self) -> tuple[Any, Any]:
+    def _coefficients(self) -> tuple[Any, Any]:
         """`log a` and `1 - a`."""
-        tau, dt = self.seconds()
+        tau, dt = self._seconds()
         log_decay = -dt / tau
         return log_decay, -kernels.expm1(log_decay)
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
         (level,) = states
-        _, gain = self.coefficients()
+        _, gain = self._coefficients()
         level = level + gain * (ops.cast(inputs, self.state_dtype) - level)
         return level, [level]
 
@@ -123,14 +123,14 @@ class Lowpass(FilterLayer):
         - Oppenheim and Schafer, "Discrete-time signal processing", 3rd edition, Pearson, 2009.
     """
 
-    cell_class = LowpassCell
+    _cell_class = LowpassCell
 
-    def filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
-        log_decay, gain = self.cell.coefficients()
+    def _filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+        log_decay, gain = self.cell._coefficients()
         levels = kernel(
             log_decay, ops.zeros_like(gain), (gain,), inputs, tuple(states), self.time_axis
         )
         return states, levels
 
-    def states_from(self, last: list[Any]) -> list[Any]:
+    def _states_from(self, last: list[Any]) -> list[Any]:
         return last
