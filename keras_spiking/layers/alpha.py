@@ -46,9 +46,9 @@ class AlphaCell(FilterCell):
     0.2642
     """
 
-    def __init__(self, size: Any, tau_initializer: Any, **kwargs: Any):
-        super().__init__(size, tau_initializer, **kwargs)
-        self.state_size = [(2, *self._weight_shape)]
+    @property
+    def _default_state_size(self) -> Any:
+        return [(2, *self._weight_shape)]
 
     @property
     def _weight_shape(self) -> tuple[int, ...]:
@@ -105,8 +105,13 @@ class Alpha(FilterLayer):
         level_initializer: Output before the first step: a number, or a Keras initializer.
         initial_level_constraint: Keras constraint for `initial_level`.
         tau_constraint: Keras constraint for `tau`, such as `keras_spiking.constraints.Mean()`.
-        return_sequences, return_state, stateful, unroll, time_major, **kwargs: As in
-            `keras_spiking.layers.KerasSpikingLayer`.
+        return_sequences: Whether to return the output of every step, or only the last.
+        return_state: Whether to return the final state too.
+        stateful: Whether the next call resumes from the final state of this one. Needs a fixed
+            batch size.
+        unroll: As in `keras.layers.RNN`. It changes nothing here, as no loop runs in Python.
+        time_major: Whether inputs and outputs are `(time, batch, ...)`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.

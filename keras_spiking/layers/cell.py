@@ -126,7 +126,7 @@ class KerasSpikingCell(_WithGivenArguments):
             self.size if output_size is None else _checks.size(owner, "output_size", output_size)
         )
         if state_size is None:
-            state_size = self.size if isinstance(self.size, int) else [self.size]
+            state_size = self._default_state_size
         several = isinstance(state_size, list)
         sizes = [
             _checks.size(owner, "state_size", each)
@@ -136,6 +136,11 @@ class KerasSpikingCell(_WithGivenArguments):
         self.always_use_inference = _checks.boolean(
             owner, "always_use_inference", always_use_inference
         )
+
+    @property
+    def _default_state_size(self) -> Any:
+        """`state_size` where it is not given."""
+        return self.size if isinstance(self.size, int) else [self.size]
 
     @property
     def feature_shape(self) -> tuple[int, ...]:

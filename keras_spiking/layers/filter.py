@@ -146,9 +146,22 @@ class FilterLayer(KerasSpikingLayer):
         level_initializer: Any = "zeros",
         initial_level_constraint: Any = None,
         tau_constraint: Any = None,
+        return_sequences: bool = True,
+        return_state: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        time_major: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(dt=dt, **kwargs)
+        super().__init__(
+            dt=dt,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            stateful=stateful,
+            unroll=unroll,
+            time_major=time_major,
+            **kwargs,
+        )
         _set_filter_arguments(
             self,
             tau_initializer,

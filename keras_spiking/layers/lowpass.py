@@ -90,8 +90,13 @@ class Lowpass(FilterLayer):
         level_initializer: Output before the first step: a number, or a Keras initializer.
         initial_level_constraint: Keras constraint for `initial_level`.
         tau_constraint: Keras constraint for `tau`, such as `keras_spiking.constraints.Mean()`.
-        return_sequences, return_state, stateful, unroll, time_major, **kwargs: As in
-            `keras_spiking.layers.KerasSpikingLayer`.
+        return_sequences: Whether to return the output of every step, or only the last.
+        return_state: Whether to return the final state too.
+        stateful: Whether the next call resumes from the final state of this one. Needs a fixed
+            batch size.
+        unroll: As in `keras.layers.RNN`. It changes nothing here, as no loop runs in Python.
+        time_major: Whether inputs and outputs are `(time, batch, ...)`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.

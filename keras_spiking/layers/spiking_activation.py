@@ -189,8 +189,13 @@ class SpikingActivation(KerasSpikingLayer):
         rate_scale: Positive number by which the firing rate is multiplied and the height of each
             spike divided, so that the output stays near the activation, with more or fewer
             spikes. The firing rate in hertz is `rate_scale` times the output.
-        return_sequences, return_state, stateful, unroll, time_major, **kwargs: As in
-            `keras_spiking.layers.KerasSpikingLayer`.
+        return_sequences: Whether to return the output of every step, or only the last.
+        return_state: Whether to return the final state too.
+        stateful: Whether the next call resumes from the final state of this one. Needs a fixed
+            batch size.
+        unroll: As in `keras.layers.RNN`. It changes nothing here, as no loop runs in Python.
+        time_major: Whether inputs and outputs are `(time, batch, ...)`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
@@ -236,9 +241,22 @@ class SpikingActivation(KerasSpikingLayer):
         spiking_aware_training: bool = True,
         initial_voltage: Any = "random_uniform",
         rate_scale: float = 1.0,
+        return_sequences: bool = True,
+        return_state: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        time_major: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(dt=dt, **kwargs)
+        super().__init__(
+            dt=dt,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            stateful=stateful,
+            unroll=unroll,
+            time_major=time_major,
+            **kwargs,
+        )
         owner = type(self).__name__
         self.activation = get_activation(owner, activation)
         self.seed = _checks.seed(owner, seed)
