@@ -89,6 +89,8 @@ def test_every_layer_is_among_them():
 def test_pytorch_modules_have_the_arguments_of_pytorch_spiking_first():
     if BACKEND != "torch":
         pytest.skip("needs PyTorch")
+    import torch
+
     from keras_spiking import pytorch
 
     filters = "tau, units, dt=0.001, apply_during_training=True, initial_level=None"
@@ -102,6 +104,9 @@ def test_pytorch_modules_have_the_arguments_of_pytorch_spiking_first():
         received = without_annotations(inspect.signature(module))
         assert received.startswith(f"({arguments}, return_sequences=True, "), module
     assert without_annotations(inspect.signature(pytorch.TemporalAvgPool)) == "(dim=1)"
+    for module in expected:
+        public = {name for name in dir(module) if not name.startswith("_")}
+        assert public <= {*dir(torch.nn.Module), "feature_shape", "tau", "reset_state"}, module
 
 
 @pytest.mark.parametrize("layer", CELLS, ids=lambda layer: layer.__name__)

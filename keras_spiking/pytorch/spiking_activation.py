@@ -111,7 +111,7 @@ class SpikingActivation(Stateful):
             owner, "spiking_aware_training", spiking_aware_training
         )
 
-    def run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
+    def _run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         check_inputs(type(self).__name__, inputs)
         self._check_states(inputs, state)
         seen = self.spiking_aware_training or not self.training
@@ -142,7 +142,7 @@ class SpikingActivation(Stateful):
     def _check_states(self, inputs: Any, state: Any) -> None:
         expected = (inputs.shape[0], *inputs.shape[2:])
         if state is not None:
-            self.check_state_shape(state, expected)
+            self._check_state_shape(state, expected)
             return
         if self.initial_state is not None and tuple(self.initial_state.shape) != expected:
             raise ValueError(

@@ -8,7 +8,7 @@ from keras_spiking import _checks
 
 
 class Stateful(torch.nn.Module):
-    """Base of `SpikingActivation`, `Lowpass` and `Alpha`; a subclass defines `run`.
+    """Base of `SpikingActivation`, `Lowpass` and `Alpha`; a subclass defines `_run`.
 
     Args:
         return_sequences: Whether to return every time step, or the last one only.
@@ -26,14 +26,14 @@ class Stateful(torch.nn.Module):
         # No buffer: `.half()` would round it.
         self._kept: torch.Tensor | None = None
 
-    def run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
+    def _run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         """Outputs, as `return_sequences` says, and the final state; `state` may be None."""
         raise NotImplementedError
 
     def forward(self, inputs: torch.Tensor, state: torch.Tensor | None = None) -> Any:
         if state is None and self.stateful:
             state = self._kept
-        outputs, state = self.run(inputs, state)
+        outputs, state = self._run(inputs, state)
         if self.stateful:
             self._kept = state.detach()
         return (outputs, state) if self.return_state else outputs
@@ -42,7 +42,7 @@ class Stateful(torch.nn.Module):
         """Makes the next call of a stateful module start as its first one did."""
         self._kept = None
 
-    def check_state_shape(self, state: Any, expected: tuple[int, ...]) -> None:
+    def _check_state_shape(self, state: Any, expected: tuple[int, ...]) -> None:
         """Checks a state against the shape that the inputs ask for."""
         if tuple(state.shape) != expected:
             raise ValueError(
