@@ -32,20 +32,30 @@ def compare(
 ) -> Report:
     """Shows what a converted model does and costs beside its original.
 
-    The spiking model runs on all of the data once for each length and number of steps, in copies:
-    neither model changes. Memory is needed for one batch at a time.
+    The spiking model runs on all of the data once for each length and number of steps, and
+    neither model changes. Memory is needed for one batch at a time; many steps run in pieces.
 
-    An output decides if its final activation is a softmax, or none with several units (the
-    greatest unit), or a sigmoid (each unit, at 0.5). With several outputs, agreement and accuracy
-    are means over those that decide.
+    What an output decides is said by its labels, or else by the loss that `model` was compiled
+    with, or else by its final activation:
+
+    - The greatest unit counts for classes: after a softmax, and where there are several units
+      without activation (of several outputs, only if the labels or the loss say so).
+    - Each unit counts for yes or no: after a sigmoid, at 0.5; without activation, if the labels
+      are 0 and 1 or the loss is binary, at 0 (at 0.5 if it was trained towards 0 and 1 itself).
+    - An output that is numbers, such as coordinates of boxes, has an error only.
+
+    With several outputs, agreement and accuracy are means over those that have them; a `Result`
+    has those of each output too.
 
     Args:
         model: The original.
         spiking_model: What `convert(model, num_steps=..., readout=...)` made of it, with
             `"average"` or `"last"` as readout; perhaps trained further, or loaded from a file.
-        data: Inputs, an array or as many as the model has inputs.
-        labels: What is right: classes as integers, or as one-hot vectors; 0 or 1 for a sigmoid.
-            With several outputs, in the structure of the outputs. Default: no accuracy.
+        data: Inputs, an array or as many as the model has inputs, by their names if need be.
+        labels: What is right: classes as integers, or as one-hot vectors; or 0 or 1 for each
+            unit. With several outputs, in the structure of the outputs or by their names, with
+            None for an output without. Labels of an output that are other numbers say that it
+            decides nothing. Default: no accuracy.
         dts: Lengths of a time step in seconds. Default: that of the spiking model.
         num_steps: Numbers of time steps. Default: that of the spiking model.
         batch_size: Number of samples at a time.

@@ -11,7 +11,7 @@ from tests.conversion.models import data_for, sequential, weird
 
 
 def report(model, spiking, data, steps):
-    return keras_spiking.compare(model, spiking, data, num_steps=(steps,), batch_size=4)
+    return keras_spiking.compare(model, spiking, data, num_steps=(steps,), batch_size=6)
 
 
 @pytest.mark.parametrize(("readout", "tau"), [("average", None), ("last", 0.02)])
@@ -24,8 +24,8 @@ def test_results_do_not_depend_on_pieces(readout, tau, rng, monkeypatch):
     (whole,) = report(model, spiking, data, 11).results
 
     made = probe.Probe(spiking, 11)
-    monkeypatch.setattr(probe, "PIECE_SIZE", 4 * 4 * made._elements_per_step(6))
-    assert made._lengths([np.zeros((4, 6, 6, 2)), np.zeros((4, 4))]) == [4, 4, 3]
+    monkeypatch.setattr(probe, "PIECE_SIZE", 6 * 4 * made._elements_per_step(6))
+    assert made._lengths([np.zeros((6, 6, 6, 2)), np.zeros((6, 4))]) == [4, 4, 3]
     (cut,) = report(model, spiking, data, 11).results
     for name in ("spikes", "silent", "several"):
         assert [getattr(each, name) for each in cut.layers] == [
