@@ -4,15 +4,13 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_spiking.conversion import rules
 from keras_spiking.conversion.data import in_order
 from keras_spiking.conversion.survey import Survey
-from keras_spiking.layers.activation import known_name
 
 _GREATEST = "greatest"
-_SOFTMAXES = ("softmax", "log_softmax", "sparsemax")
-_SIGMOIDS = ("sigmoid", "hard_sigmoid", "hardsigmoid")
 
 # What a loss of Keras is for, by its name without underscores.
 _CLASSES, _YES_OR_NO, _NUMBERS = "classes", "yes or no", "numbers"
@@ -69,7 +67,9 @@ class Decisions:
             survey.final, outputs, losses, given, strict=True
         ):
             shape = (num_samples, *tensor.shape[1:])
-            kind = _kind(_final_name(final), shape, each_loss, each, is_only=len(outputs) == 1)
+            kind = _kind(
+                _final_kind(final, tensor.shape), shape, each_loss, each, is_only=len(outputs) == 1
+            )
             self._kinds.append(kind)
             self.labels.append(None if each is None else _checked_labels(owner, each, shape, kind))
         if labels is not None and all(each is None for each in self.labels):
@@ -157,17 +157,22 @@ def _names(loss: Any) -> set[str]:
     return {each.__name__.replace("_", "").lower() for each in named}
 
 
-def _final_name(final: Any) -> str | None:
-    """ "softmax" or "sigmoid" for what is one, "linear" for none, None for all others."""
+def _final_kind(final: Any, shape: tuple[Any, ...]) -> str | None:
+    """ "softmax" or "sigmoid" for what works like one, "linear" for none, None for all others."""
     activation = None if final is None else rules.activation_of(final)
-    if isinstance(activation, keras.layers.Activation):
-        activation = activation.activation
     if activation is None:
         return "linear"
-    name = known_name(activation)
-    if isinstance(activation, keras.layers.Softmax) or name in _SOFTMAXES:
+    # Its name does not tell: it may be any framework's, or in a function of the user's.
+    size = (4, *(6 if length is None else length for length in shape[1:]))
+    inputs = np.random.default_rng(0).normal(scale=3, size=size).astype("float32")
+    outputs, mirrored = (
+        ops.convert_to_numpy(ops.cast(activation(ops.convert_to_tensor(each)), "float32"))
+        for each in (inputs, -inputs)
+    )
+    if _are_shares(outputs) or ((outputs <= 0).all() and _are_shares(np.exp(outputs))):
         return "softmax"
-    return "sigmoid" if name in _SIGMOIDS else name if name == "linear" else None
+    is_share = (outputs >= 0).all() and (np.abs(outputs + mirrored - 1) < 1e-3).all()
+    return "sigmoid" if is_share and ((outputs > 0.5) == (inputs > 0)).all() else None
 
 
 def _kind(

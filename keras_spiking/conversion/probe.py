@@ -85,7 +85,6 @@ class Probe:
         arguments |= {"dt": self.dt, "return_state": True, "dtype": layer.dtype_policy}
         copy = type(layer)(**arguments)
         copy.build(tuple(input_shape))
-        copy.built = True
         copy.set_weights(layer.get_weights())
         return copy
 

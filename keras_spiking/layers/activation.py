@@ -89,15 +89,6 @@ def serialize_activation(activation: Any) -> Any:
     return config
 
 
-def known_name(activation: Any) -> str | None:
-    """The name that Keras or a framework in use has for this very function, None for others."""
-    name = getattr(activation, "__name__", "")
-    if getattr(keras.activations, name, None) is activation:
-        return name
-    path = _framework_path(activation)
-    return None if path is None else path.rpartition(".")[2]
-
-
 def _is_activation(name: str) -> bool:
     return name in _NAMES or name in ("exponential", "glu", "linear", "threshold")
 

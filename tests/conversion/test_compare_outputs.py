@@ -15,6 +15,9 @@ from tests.conversion.models import sequential
 
 COUNT = 40
 
+# Few or short steps are meant here.
+pytestmark = pytest.mark.filterwarnings("ignore:convert. an activation of 1 makes:UserWarning")
+
 
 def decided(model, outputs, labels=None):
     """The decisions for such outputs, and the labels as decisions."""
@@ -143,8 +146,10 @@ def native(name):
         ops.softmax,
         ops.log_softmax,
         keras.activations.softmax,
-        native("softmax"),
+        lambda x: native("softmax")(x, -1),
+        functools.partial(ops.softmax, axis=-1),
         layers.Activation(ops.softmax),
+        layers.Softmax(),
     ],
 )
 def test_a_final_softmax_is_seen_whatever_function_it_is(function, rng):
@@ -167,7 +172,7 @@ def test_a_final_sigmoid_is_seen_whatever_function_it_is(function, rng):
 def test_classes_as_labels_say_that_the_greatest_unit_counts(rng):
     labels = np.arange(COUNT) % 3
     outputs = rng.normal(size=(COUNT, 3))
-    for activation in (lambda x: ops.softmax(2 * x), "relu", "sigmoid", None):
+    for activation in (lambda x: ops.softmax(x) / 2, "relu", "sigmoid", None):
         model = classifier(layers.Dense(3, activation=activation))
         assert_decided(model, outputs, labels, np.mean(outputs.argmax(axis=-1) == labels))
 

@@ -9,6 +9,9 @@ import keras_spiking
 from keras_spiking.conversion import probe
 from tests.conversion.models import data_for, sequential, weird
 
+# Few or short steps are meant here.
+pytestmark = pytest.mark.filterwarnings("ignore:convert. an activation of 1 makes:UserWarning")
+
 
 def report(model, spiking, data, steps):
     return keras_spiking.compare(model, spiking, data, num_steps=(steps,), batch_size=6)
