@@ -63,15 +63,16 @@ class Decisions:
         losses = _losses_of_outputs(survey, loss)
         self._kinds: list[str | float | None] = []
         self.labels: list[np.ndarray | None] = []
-        for final, tensor, each_loss, each in zip(
+        for final, tensor, trained_by, right in zip(
             survey.final, outputs, losses, given, strict=True
         ):
             shape = (num_samples, *tensor.shape[1:])
-            kind = _kind(
-                _final_kind(final, tensor.shape), shape, each_loss, each, is_only=len(outputs) == 1
-            )
+            ending = _ending(final, shape)
+            kind = _kind(ending, shape, trained_by, right, is_only=len(outputs) == 1)
             self._kinds.append(kind)
-            self.labels.append(None if each is None else _checked_labels(owner, each, shape, kind))
+            self.labels.append(
+                None if right is None else _checked_labels(owner, right, shape, kind)
+            )
         if labels is not None and all(each is None for each in self.labels):
             raise ValueError(
                 f"{owner}: `labels` must be classes for at least one output of the model, as "
@@ -157,8 +158,8 @@ def _names(loss: Any) -> set[str]:
     return {each.__name__.replace("_", "").lower() for each in named}
 
 
-def _final_kind(final: Any, shape: tuple[Any, ...]) -> str | None:
-    """ "softmax" or "sigmoid" for what works like one, "linear" for none, None for all others."""
+def _ending(final: Any, shape: tuple[Any, ...]) -> str | None:
+    """What an ending works like: "softmax", "sigmoid" or "linear" (none); None for all others."""
     activation = None if final is None else rules.activation_of(final)
     if activation is None:
         return "linear"
@@ -176,36 +177,36 @@ def _final_kind(final: Any, shape: tuple[Any, ...]) -> str | None:
 
 
 def _kind(
-    final: str | None, shape: tuple[Any, ...], loss: Any, labels: Any, is_only: bool
+    ending: str | None, shape: tuple[Any, ...], loss: Any, labels: Any, is_only: bool
 ) -> str | float | None:
     """How an output decides: by its greatest unit, at a threshold in each unit, or not at all."""
-    if final == "softmax":
+    if ending == "softmax":
         return _GREATEST
     purpose = _purpose(loss)
     has_classes = len(shape) > 1 and shape[-1] != 1
-    threshold = _threshold(final, purpose, loss)
+    threshold = _threshold(ending, purpose, loss)
     if labels is None:
         # One of several outputs, of which nothing is known, may as well be coordinates.
-        if purpose == _CLASSES or (purpose is None and final == "linear" and is_only):
+        if purpose == _CLASSES or (purpose is None and ending == "linear" and is_only):
             return _GREATEST if has_classes else None
-        says_yes = purpose == _YES_OR_NO or (purpose is None and final == "sigmoid")
+        says_yes = purpose == _YES_OR_NO or (purpose is None and ending == "sigmoid")
         return threshold if says_yes else None
     if has_classes and not _fits(labels, shape):
         return _GREATEST
-    may_be_classes = has_classes and final != "sigmoid" and purpose != _YES_OR_NO
+    may_be_classes = has_classes and ending != "sigmoid" and purpose != _YES_OR_NO
     if may_be_classes and (purpose == _CLASSES or _are_shares(labels)):
         return _GREATEST
     return threshold if purpose == _YES_OR_NO or _are_yes_or_no(labels) else None
 
 
-def _threshold(final: str | None, purpose: str | None, loss: Any) -> float | None:
+def _threshold(ending: str | None, purpose: str | None, loss: Any) -> float | None:
     """Where a unit says yes, None if that is not known."""
-    if final == "sigmoid":
+    if ending == "sigmoid":
         return 0.5
     if purpose == _YES_OR_NO:
         is_hinge = any("hinge" in name for name in _names(loss))
         return 0.0 if is_hinge or getattr(loss, "from_logits", False) else 0.5
-    if final == "linear":
+    if ending == "linear":
         # Trained towards 0 and 1 as numbers, or else a logit.
         return 0.5 if purpose == _NUMBERS else 0.0
     return None
