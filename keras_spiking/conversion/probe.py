@@ -124,8 +124,10 @@ class _Piece(keras.Model):
         # It must not cast: the layers do, each to its own type.
         super().__init__(name="piece", autocast=False)
         self._probe = probe
-        self._repeat = RepeatOverTime(num_steps)
+        self._num_steps = num_steps
         self._used = list(probe.layers.values())  # so that Keras sees their variables
+        # There is nothing to build, for which JAX would run it once without compiling.
+        self.built = True
 
     def call(self, arrays: list[Any]) -> list[Any]:
         traced = self._probe.graph
@@ -152,7 +154,7 @@ class _Piece(keras.Model):
 
     def _run(self, layer: Any, arguments: Any, keywords: Any, carried: "_Carried") -> Any:
         if isinstance(layer, RepeatOverTime):
-            return self._repeat(*arguments)
+            return ops.repeat(ops.expand_dims(*arguments, 1), self._num_steps, axis=1)
         copy = self._probe.layers[id(layer)]
         if isinstance(layer, KerasSpikingLayer):
             states = carried.take(len(copy.cell.state_shapes))
