@@ -173,7 +173,7 @@ def _ending(final: Any, shape: tuple[Any, ...]) -> str | None:
     if _are_shares(outputs) or ((outputs <= 0).all() and _are_shares(np.exp(outputs))):
         return "softmax"
     is_share = (outputs >= 0).all() and (np.abs(outputs + mirrored - 1) < 1e-3).all()
-    return "sigmoid" if is_share and ((outputs > 0.5) == (inputs > 0)).all() else None
+    return "sigmoid" if is_share and ((outputs - 0.5) * inputs >= 0).all() else None
 
 
 def _kind(
