@@ -113,6 +113,9 @@ class KerasSpikingLayer(WithTimeStep):
         input_shape = tuple(input_shape)
         check_inputs(self, input_shape, None)
         self.cell = self.build_cell(input_shape)
+        if isinstance(self.cell.dtype_policy, keras.dtype_policies.DTypePolicyMap):
+            # The map knows this layer by its path, and would give the cell the default.
+            self.cell.dtype_policy = self.cell.dtype_policy[self.path]
         batch_size = input_shape[self.batch_axis]
         if self.stateful and not isinstance(batch_size, int):
             raise ValueError(
@@ -122,6 +125,7 @@ class KerasSpikingLayer(WithTimeStep):
             )
         if not self.cell.built:
             self.cell.build((batch_size, *input_shape[2:]))
+        self._freeze_sublayers()
         if self.stateful:
             for shape in self.cell.state_shapes:
                 _checks.size(type(self).__name__, "state", (batch_size, *shape))

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_spiking import _checks
 from keras_spiking.kernels import portable
+from keras_spiking.layers.reset import layers_within
 from keras_spiking.layers.shapes import per_sample
 from keras_spiking.layers.time_step import TimeStep
 
@@ -44,6 +45,12 @@ class WithTimeStep(keras.layers.Layer):
     def variables(self) -> list[keras.Variable]:
         """Every variable that the layer reads or writes: the weights, `dt`, seeds and states."""
         return unique(super().variables + self._time_step.variables)
+
+    def _freeze_sublayers(self) -> None:
+        """Freezes the layers within a frozen one: Keras does not freeze those it gets later."""
+        if not self.trainable:
+            for layer in layers_within(self):
+                layer.trainable = False
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dt": self._time_step.as_float()}

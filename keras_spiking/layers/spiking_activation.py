@@ -71,6 +71,7 @@ class SpikingActivationCell(KerasSpikingCell):
         self.spiking_aware_training = spiking_aware_training
         self.initial_voltage = _checked_voltage(owner, initial_voltage)
         self.rate_scale = _checked_scale(self, rate_scale)
+        self._freeze_sublayers()
         if isinstance(self.initial_voltage, str) and seed is None:
             self.seed_generator = keras.random.SeedGenerator()
 
@@ -265,6 +266,7 @@ class SpikingActivation(KerasSpikingLayer):
         )
         self.initial_voltage = _checked_voltage(owner, initial_voltage)
         self.rate_scale = _checked_scale(self, rate_scale)
+        self._freeze_sublayers()
 
     def build_cell(self, input_shape: tuple[int | None, ...]) -> SpikingActivationCell:
         return SpikingActivationCell(

@@ -92,6 +92,8 @@ class TimeBatched(keras.layers.Wrapper):
         if kwargs.get("dtype") is None and layer.quantization_mode is None:
             kwargs["dtype"] = layer.dtype_policy
         super().__init__(layer, **kwargs)
+        if not self.trainable:
+            layer.trainable = False
         self.supports_masking = True
         self._call_parameters = frozenset(inspect.signature(layer.call).parameters)
         self._num_outputs = 1
