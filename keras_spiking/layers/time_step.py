@@ -44,7 +44,8 @@ class TimeStep:
                     f"{owner}: `dt` must be {_MEANING} of a float type; received a variable of "
                     f"dtype {keras.backend.standardize_dtype(dt.dtype)}, which would round it."
                 )
-            _checks.positive_number(owner, "dt", float(ops.convert_to_numpy(dt)), _MEANING)
+            self._first = float(ops.convert_to_numpy(dt))
+            _checks.positive_number(owner, "dt", self._first, _MEANING)
             if isinstance(dt, keras.Variable):
                 dt.trainable = False
                 # What `keras.Variable(dt, autocast=False)` does: read in half precision, it would
@@ -55,6 +56,11 @@ class TimeStep:
         self.value = dt
 
     @property
+    def varies(self) -> bool:
+        """Whether `dt` is a variable."""
+        return is_variable(self.value)
+
+    @property
     def variables(self) -> list[keras.Variable]:
         """What JAX must track to see `dt` change."""
         return [self.value] if isinstance(self.value, keras.Variable) else []
@@ -62,6 +68,15 @@ class TimeStep:
     def as_float(self) -> float:
         """The present value, for a config."""
         return float(ops.convert_to_numpy(self.value) if is_variable(self.value) else self.value)
+
+    def in_optimizer(self) -> Any:
+        """The present value, for a constraint on a weight.
+
+        Of a variable on JAX, the value at first: an optimizer sees the weights alone there.
+        """
+        if self.varies and keras.backend.backend() == "jax":
+            return self._first
+        return self.seconds("float32")
 
     def seconds(self, dtype: str, scale: float = 1.0) -> Any:
         """`dt * scale`: a number, or, of a variable, a tensor through which no gradient flows."""
