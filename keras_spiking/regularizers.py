@@ -229,9 +229,10 @@ class Percentile(L1L2):
             part = position - below
         else:
             position = ops.cast(last, "float64") * (self.percentile / 100)
-            below = ops.cast(ops.floor(position), "int32")
-            above = ops.cast(ops.ceil(position), "int32")
+            below, above = ops.floor(position), ops.ceil(position)
             part = ops.cast(position - ops.floor(position), x.dtype)
+        # With a type: where `floatx` is bfloat16, JAX would make it of a large integer.
+        below, above = (ops.cast(index, "int32") for index in (below, above))
         return (1 - part) * ops.take(x, below, axis=0) + part * ops.take(x, above, axis=0)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a model's layers get as input, on example data."""
 
+import math
 from typing import Any
 
 import keras
@@ -92,7 +93,7 @@ def _rate(values: list[Any], spikes: Spikes | None) -> Any:
             # Half precision does not hold every multiple of their height.
             magnitude = ops.round(magnitude * (spikes.dt * spikes.rate_scale)) / spikes.dt
         total = total + ops.sum(magnitude)
-        size = size + ops.cast(ops.size(value), "float32")
+        size = size + math.prod(ops.cast(length, "float32") for length in ops.shape(value))
     return total / size
 
 

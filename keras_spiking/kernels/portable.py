@@ -168,7 +168,7 @@ def filter_ends(
         return ops.sum(inputs * ops.expand_dims(weights, 1 - time_axis), axis=time_axis)
 
     steps = ops.shape(inputs)[time_axis]
-    since = ops.cast(ops.arange(steps - 1, -1, -1), inputs.dtype)
+    since = ops.cast(ops.arange(steps - 1, -1, -1, dtype="int32"), inputs.dtype)
     since = ops.reshape(since, (-1, *[1] * (len(log_decay.shape) - 1)))
     steps = ops.cast(steps, inputs.dtype)
     by_steps, at_start = weight(since), weight(steps)
@@ -284,7 +284,7 @@ def _double_unknown(
     log_decay: Any, sequence: Any, length: Any, reverse: bool, time_axis: int
 ) -> Any:
     """The same for a length that only the running program knows."""
-    times = ops.arange(length)
+    times = ops.arange(length, dtype="int32")
     times = ops.reshape(times, [-1] + [1] * (len(sequence.shape) - 1 - time_axis))
 
     def add_earlier(step: Any, sequence: Any) -> tuple[Any, Any]:

@@ -126,8 +126,8 @@ class FilterCell(KerasSpikingCell):
         if self.tau_constraint is not None:
             tau = self.tau_constraint(tau)
         tau, time_step = ops.convert_to_tensor(tau), self._time_step
-        tenth = ops.maximum(0.1 * time_step.in_optimizer(), 2.0 * _SHORTEST_TAU)
-        tenth = ops.cast(tenth, tau.dtype)
+        tenth = ops.cast(0.1 * time_step.in_optimizer(), tau.dtype)
+        tenth = ops.where(tenth > 2.0 * _SHORTEST_TAU, tenth, 2.0 * _SHORTEST_TAU)
         # Where `dt` varies, what is short beside it now may be long beside the next one.
         least = ops.zeros_like(tenth) if time_step.varies else tenth
         return ops.where(tau <= least, tenth, tau)  # what is no number stays that
@@ -271,7 +271,8 @@ class _UsedSteps:
     """Runs a filter over the steps that a mask keeps, as if the others were not there."""
 
     def __init__(self, mask: Any, time_axis: int, rank: int):
-        time = ops.arange(ops.shape(mask)[1])
+        # With a type: Keras would take one of 16 bits where `floatx` has 16.
+        time = ops.arange(ops.shape(mask)[1], dtype="int32")
         self.time_axis = time_axis
         # Unmasked steps first, both kinds in their order.
         order = ops.argsort(ops.where(mask, time, time + ops.shape(mask)[1]), axis=1)

@@ -250,7 +250,7 @@ class TemporalAvgPool(keras.layers.Layer):
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         inputs = ops.cast(inputs, dtype)
         if mask is None:
-            count = ops.cast(ops.maximum(ops.shape(inputs)[1], 1), dtype)
+            count = ops.maximum(ops.cast(ops.shape(inputs)[1], dtype), 1)
         else:
             mask = ops.cast(mask, "bool")
             count = ops.sum(ops.cast(mask, dtype), axis=1)
