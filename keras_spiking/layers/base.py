@@ -28,6 +28,10 @@ class KerasSpikingLayer(WithTimeStep):
         unroll: Whether a loop over steps, where there is one, is unrolled. Results do not
             depend on it.
         time_major: Whether inputs and outputs are `(time, batch, ...)`.
+        go_backwards: Whether to begin at the last step and end at the first. The output is in
+            the order in which it was computed, as in `keras.layers.RNN`: its first step belongs
+            to the last of the input. `keras.layers.Bidirectional` sets it, and turns the output
+            around.
         **kwargs: Arguments of `keras.layers.Layer`. An `activity_regularizer` applies, as in
             every Keras layer, to each output, final states included, divided by the length of
             the output's first axis.
@@ -63,6 +67,7 @@ class KerasSpikingLayer(WithTimeStep):
         stateful: bool = False,
         unroll: bool = False,
         time_major: bool = False,
+        go_backwards: bool = False,
         **kwargs: Any,
     ):
         super().__init__(dt=dt, **kwargs)
@@ -72,6 +77,13 @@ class KerasSpikingLayer(WithTimeStep):
         self.stateful = _checks.boolean(owner, "stateful", stateful)
         self.unroll = _checks.boolean(owner, "unroll", unroll)
         self.time_major = _checks.boolean(owner, "time_major", time_major)
+        self.go_backwards = _checks.boolean(owner, "go_backwards", go_backwards)
+        if go_backwards and time_major and return_sequences:
+            raise ValueError(
+                f"{owner}: `go_backwards` goes with `time_major` only if not `return_sequences`; "
+                "received all three. keras.layers.Bidirectional would turn the batch around, not "
+                "time. Use time_major=False, and keras.ops.swapaxes(inputs, 0, 1) before."
+            )
         self.supports_masking = True
         self._memory = Memory()
 
@@ -144,6 +156,9 @@ class KerasSpikingLayer(WithTimeStep):
         self._check_call(inputs, mask, initial_state)
         inputs = portable.cast(inputs, self.compute_dtype)
         mask = None if mask is None else ops.cast(mask, "bool")
+        if self.go_backwards:
+            inputs = ops.flip(inputs, axis=self.time_axis)
+            mask = None if mask is None else ops.flip(mask, axis=1)
         if initial_state is not None:
             states = keras.tree.flatten(initial_state)
         elif self.stateful:
@@ -247,6 +262,8 @@ class KerasSpikingLayer(WithTimeStep):
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         mask = previous_mask if self.return_sequences else None
+        if self.go_backwards and mask is not None:
+            mask = ops.flip(mask, axis=1)
         if not self.return_state:
             return mask
         return [mask] + [None] * len(self.cell.state_shapes)
@@ -287,6 +304,7 @@ class KerasSpikingLayer(WithTimeStep):
             "stateful": self.stateful,
             "unroll": self.unroll,
             "time_major": self.time_major,
+            "go_backwards": self.go_backwards,
         }
         return {**super().get_config(), **config}
 

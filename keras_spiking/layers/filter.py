@@ -248,6 +248,9 @@ class FilterLayer(KerasSpikingLayer):
                 steps.scatter(start, sequence)
                 for start, sequence in zip(starts, sequences, strict=True)
             ]
+        outputs = portable.cast(sequences[0], self.compute_dtype)
+        if mask is not None and self.zero_output_for_mask:  # as keras.layers.Bidirectional sets it
+            outputs = steps.zero(outputs, mask)
         if with_states and not through:
             states = self._states_from(
                 [
@@ -255,7 +258,7 @@ class FilterLayer(KerasSpikingLayer):
                     for start, sequence in zip(starts, sequences, strict=True)
                 ]
             )
-        return portable.cast(sequences[0], self.compute_dtype), states
+        return outputs, states
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **_filter_config(self)}
@@ -288,9 +291,12 @@ class _UsedSteps:
 
         Whatever they are: times a gradient of zero, what is not finite would be no number.
         """
+        return ops.take_along_axis(self.zero(sequence, mask), self.order, axis=self.time_axis)
+
+    def zero(self, sequence: Any, mask: Any) -> Any:
+        """Zeroes the masked steps."""
         mask = self._index(mask, len(sequence.shape))
-        sequence = ops.where(mask, sequence, ops.zeros_like(sequence))
-        return ops.take_along_axis(sequence, self.order, axis=self.time_axis)
+        return ops.where(mask, sequence, ops.zeros_like(sequence))
 
     def scatter(self, start: Any, sequence: Any) -> Any:
         """Moves them back; masked steps repeat the step before, at first `start`."""
