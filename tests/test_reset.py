@@ -110,7 +110,7 @@ def test_every_kind_of_layer_starts_anew(make, place, rng):
     np.testing.assert_array_equal(outputs_of(model, inputs), first)
 
 
-@pytest.mark.parametrize("place", [name for name in PLACES if name != "bidirectional"])
+@pytest.mark.parametrize("place", PLACES)
 def test_reaches_layers_wherever_they_are(place, rng):
     model, inputs = PLACES[place](LAYERS["Lowpass"]), inputs_of(rng)
     first = outputs_of(model, inputs)
