@@ -9,7 +9,8 @@ from keras_spiking import callbacks, constraints, energy, layers, regularizers
 from tests.compiled import BACKEND
 
 OVER_TIME = (
-    "return_sequences=True, return_state=False, stateful=False, unroll=False, time_major=False"
+    "return_sequences=True, return_state=False, stateful=False, unroll=False, time_major=False, "
+    "go_backwards=False"
 )
 SPIKING = (
     "dt=None, seed=None, spiking_aware_training=True, initial_voltage='random_uniform', "

@@ -111,6 +111,8 @@ class Alpha(FilterLayer):
             batch size.
         unroll: As in `keras.layers.RNN`. It changes nothing here, as no loop runs in Python.
         time_major: Whether inputs and outputs are `(time, batch, ...)`.
+        go_backwards: Whether to run from the last step to the first, and return the outputs in
+            that order.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:

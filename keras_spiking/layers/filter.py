@@ -166,6 +166,7 @@ class FilterLayer(KerasSpikingLayer):
         stateful: bool = False,
         unroll: bool = False,
         time_major: bool = False,
+        go_backwards: bool = False,
         **kwargs: Any,
     ):
         super().__init__(
@@ -175,6 +176,7 @@ class FilterLayer(KerasSpikingLayer):
             stateful=stateful,
             unroll=unroll,
             time_major=time_major,
+            go_backwards=go_backwards,
             **kwargs,
         )
         _set_filter_arguments(

@@ -196,6 +196,8 @@ class SpikingActivation(KerasSpikingLayer):
             batch size.
         unroll: As in `keras.layers.RNN`. It changes nothing here, as no loop runs in Python.
         time_major: Whether inputs and outputs are `(time, batch, ...)`.
+        go_backwards: Whether to run from the last step to the first, and return the outputs in
+            that order.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -247,6 +249,7 @@ class SpikingActivation(KerasSpikingLayer):
         stateful: bool = False,
         unroll: bool = False,
         time_major: bool = False,
+        go_backwards: bool = False,
         **kwargs: Any,
     ):
         super().__init__(
@@ -256,6 +259,7 @@ class SpikingActivation(KerasSpikingLayer):
             stateful=stateful,
             unroll=unroll,
             time_major=time_major,
+            go_backwards=go_backwards,
             **kwargs,
         )
         owner = type(self).__name__
