@@ -56,7 +56,9 @@ class Filter(Stateful):
             level = torch.zeros(shape)
         else:
             level = check_state(owner, "initial_level", initial_level, str(shape))
-            level = level.to(torch.get_default_dtype(), copy=True)
+            # A wider type is kept: `.double()` may follow.
+            dtype = torch.promote_types(level.dtype, torch.get_default_dtype())
+            level = level.to(dtype, copy=True)
             if tuple(level.shape) != shape:
                 raise ValueError(
                     f"{owner}: `initial_level` must have shape (1, *units), here {shape}; received "
