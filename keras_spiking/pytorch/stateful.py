@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from keras_spiking import _checks
+from keras_spiking.kernels.torch_backward import check_kept_state, in_backward, kept_state
 
 
 class Stateful(torch.nn.Module):
@@ -32,11 +33,18 @@ class Stateful(torch.nn.Module):
 
     def forward(self, inputs: torch.Tensor, state: torch.Tensor | None = None) -> Any:
         if state is None and self.stateful:
-            state = self._kept
-        outputs, state = self.run(inputs, state)
-        if self.stateful:
+            state = self._kept_state()
+        outputs, state = self.run(inputs, _for_gradients(state))
+        if self.stateful and not in_backward():
             self._kept = state.detach()
         return (outputs, state) if self.return_state else outputs
+
+    def _kept_state(self) -> Any:
+        owner = type(self).__name__
+        check_kept_state(owner)
+        if self._kept is not None and torch.compiler.is_compiling():
+            return kept_state(self._kept, owner)
+        return self._kept
 
     def reset_state(self) -> None:
         """Makes the next call of a stateful module start as its first one did."""
@@ -54,3 +62,14 @@ class Stateful(torch.nn.Module):
     def extra_repr(self) -> str:
         names = ("return_sequences", "return_state", "stateful")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+
+def _for_gradients(state: Any) -> Any:
+    """The state; of one made in `torch.inference_mode`, which no gradient takes, a copy."""
+    if state is None:
+        return None
+    if torch.compiler.is_compiling():  # in which PyTorch does not say where a tensor was made
+        return state.clone()
+    if state.is_inference() and not torch.is_inference_mode_enabled():
+        return state.clone()
+    return state
