@@ -1,5 +1,7 @@
 """The kernels on PyTorch while `torch.jit.trace` runs, which is how Keras exports a model to ONNX.
 
+The modules of `keras_spiking.pytorch` are traced with these too, where there is no Keras.
+
 What is traced must not depend on the length of time, which the exported model may find to be
 another. So spikes are one sum over all steps, and filters double as `portable.py` has it, but for
 as many passes as any length may need: those that reach back beyond the first step change nothing.
@@ -9,14 +11,22 @@ from typing import Any
 
 import torch
 
-from keras_spiking.kernels import portable
 from keras_spiking.kernels.torch import to_dtype
-
-filter_end = portable.filter_end
-alpha_gain = portable.alpha_gain
 
 # Of a length below 2**31.
 _PASSES = 31
+
+
+def filter_end(*arguments: Any) -> Any:
+    from keras_spiking.kernels import portable  # imports Keras
+
+    return portable.filter_end(*arguments)
+
+
+def alpha_gain(ratio: Any) -> Any:
+    from keras_spiking.kernels import portable  # imports Keras
+
+    return portable.alpha_gain(ratio)
 
 
 def expm1(x: Any) -> Any:
