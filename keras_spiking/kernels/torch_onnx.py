@@ -79,20 +79,24 @@ def _recurrence(log_decay: Any, sequence: Any, time_axis: int) -> Any:
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:
-    return spikes
+    if torch.onnx.is_in_onnx_export():  # in which nothing trains
+        return spikes
+    return spikes + (rates - rates.detach()).nan_to_num(0.0)
 
 
 def spike(
     rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
 ) -> tuple[Any, Any]:
     rates = torch.relu(rates) if rectify else rates
-    counts, final = integrate_and_fire(rates.to(voltage.dtype) * dt, voltage, time_axis)
-    return to_dtype(counts * (1.0 / dt), rates.dtype), final
+    increments = rates.detach().to(voltage.dtype) * dt
+    counts, final = integrate_and_fire(increments, voltage, time_axis)
+    return straight_through(rates, to_dtype(counts * (1.0 / dt), rates.dtype)), final
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
+    recorder = "ONNX" if torch.onnx.is_in_onnx_export() else "torch.jit.trace"
     raise NotImplementedError(
-        "SpikingActivation: ONNX has no random numbers that follow a seed, and so none for an "
-        'initial voltage of "random_uniform". Export a copy of the model whose layers have a '
+        f"SpikingActivation: {recorder} has no random numbers that follow a seed, and so none for "
+        'an initial voltage of "random_uniform". Use a copy of the model whose layers have a '
         "number or an array as `initial_voltage`."
     )

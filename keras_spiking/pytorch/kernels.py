@@ -14,11 +14,8 @@ from keras_spiking.kernels import torch_onnx
 
 def spike(rates: Any, voltage: Any, dt: float, rectify: bool = False) -> tuple[Any, Any]:
     """As `keras_spiking.kernels.spike`."""
-    if not torch.jit.is_tracing():
-        return kernels.spike(rates, voltage, dt, rectify=rectify)
-    rates = torch.relu(rates) if rectify else rates
-    spikes, final = torch_onnx.spike(rates.detach(), voltage, dt)
-    return spikes + (rates - rates.detach()).nan_to_num(0.0), final
+    chosen = torch_onnx if torch.jit.is_tracing() else kernels
+    return chosen.spike(rates, voltage, dt, rectify=rectify)
 
 
 def linear_filter(*arguments: Any) -> tuple[Any, ...]:
