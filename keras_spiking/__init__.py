@@ -8,11 +8,14 @@ __version__ = "1.0.0.dev0"
 
 if TYPE_CHECKING:
     from keras_spiking import callbacks as callbacks
+    from keras_spiking import config as config
     from keras_spiking import constraints as constraints
     from keras_spiking import conversion as conversion
     from keras_spiking import energy as energy
     from keras_spiking import layers as layers
+    from keras_spiking import model_energy as model_energy
     from keras_spiking import regularizers as regularizers
+    from keras_spiking import version as version
     from keras_spiking.config import default as default
     from keras_spiking.conversion import compare as compare
     from keras_spiking.conversion import convert as convert
@@ -39,7 +42,9 @@ __all__, __getattr__, __dir__ = lazy_names(
             "conversion",
             "energy",
             "layers",
+            "model_energy",
             "regularizers",
+            "version",
         ],
         "keras_spiking.config": ["default"],
         "keras_spiking.conversion": ["compare", "convert"],

@@ -108,7 +108,9 @@ def axes(owner: str, value: Any) -> int | tuple[int, ...]:
 
 
 def size(owner: str, name: str, value: Any) -> int | tuple[int, ...]:
-    """Accepts a positive integer or a tuple of them, as the shape of feature axes."""
+    """Accepts a positive integer or several, as the shape of feature axes."""
+    if getattr(value, "rank", None) is not None and hasattr(value, "as_list"):
+        value = value.as_list()  # of a tf.TensorShape
     several = isinstance(value, (list, tuple))
     each: Sequence[Any] = value if several else (value,)
     if not each or not all(

@@ -67,7 +67,10 @@ METHODS = {
 }
 BASE_CLASSES = ["keras_spiking.layers.KerasSpikingCell", "keras_spiking.layers.KerasSpikingLayer"]
 # Not made by users, so they have attributes in place of arguments, and no example of their own.
-RESULTS = [f"keras_spiking.conversion.{name}" for name in ("LayerResult", "Report", "Result")]
+RESULTS = [
+    f"keras_spiking.conversion.{name}"
+    for name in ("LayerResult", "OutputResult", "Report", "Result")
+]
 
 
 def test_everything_in_the_package_is_among_them():

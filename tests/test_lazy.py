@@ -1,5 +1,6 @@
 """What importing the package does, in fresh processes: no Keras until needed, then all of it."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -34,8 +35,10 @@ PUBLIC = {
     "default",
     "energy",
     "layers",
+    "model_energy",
     "regularizers",
     "reset_states",
+    "version",
 }
 
 # Uses nothing of keras_spiking but its import.
@@ -167,6 +170,25 @@ def test_all_names_are_public_and_exist():
     exec("from keras_spiking import *", namespace)  # noqa: S102
     for name in PUBLIC:
         assert namespace[name] is getattr(keras_spiking, name)
+
+
+def test_editors_see_every_name():
+    """They do not run the package: they read what it imports for them."""
+    tree = ast.parse(Path(keras_spiking.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    names = [alias for statement in block.body for alias in statement.names]
+    assert {alias.name for alias in names} == PUBLIC
+    assert all(alias.name == alias.asname for alias in names)  # which makes them public
+
+
+def test_modules_have_their_names_in_keras_spiking_too():
+    from keras_spiking.model_energy import ModelEnergy
+    from keras_spiking.version import version
+
+    assert ModelEnergy is keras_spiking.ModelEnergy is keras_spiking.model_energy.ModelEnergy
+    assert version == keras_spiking.version.version == keras_spiking.__version__
+    assert set(keras_spiking.model_energy.__all__) == set(keras_spiking.energy.__all__)
 
 
 def test_names_are_the_objects_of_their_modules():

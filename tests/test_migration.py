@@ -8,11 +8,20 @@ import keras
 import numpy as np
 import pytest
 
+import keras_spiking
+
 PAGES = pathlib.Path(__file__).parents[1] / "docs" / "migration"
 SHAPES = {
     "dense": {"kernel:0": (16, 32), "bias:0": (32,)},
     "lowpass": {"initial_level:0": (1, 32), "tau:0": (1, 32)},
     "dense_1": {"kernel:0": (32, 2), "bias:0": (2,)},
+}
+
+SHAPES_WITH_DT = {
+    "dense": SHAPES["dense"],
+    "spiking_activation": {"Variable:0": ()},
+    "lowpass": {**SHAPES["lowpass"], "Variable:0": ()},
+    "dense_1": SHAPES["dense_1"],
 }
 
 
@@ -29,21 +38,22 @@ def run(code, names):
     exec(compile(code, "a migration page", "exec"), names)  # noqa: S102
 
 
-def write_weights_as_keras_2(path, arrays):
-    """An HDF5 file in the layout of `save_weights` in Keras 2."""
+def write_weights_as_keras_2(path, arrays, shapes=SHAPES, group_name=None):
+    """An HDF5 file in the layout of `save_weights` in Keras 2; `save` has it within a group."""
     arrays = iter(arrays)
     with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [name.encode() for name in SHAPES]
-        for layer, weights in SHAPES.items():
-            group = file.create_group(layer)
+        top = file.create_group(group_name) if group_name else file
+        top.attrs["layer_names"] = [name.encode() for name in shapes]
+        for layer, weights in shapes.items():
+            group = top.create_group(layer)
             names = [f"{layer}/{weight}" for weight in weights]
             group.attrs["weight_names"] = [name.encode() for name in names]
             for name in names:
                 group[name] = next(arrays)
 
 
-def some_weights(rng):
-    shapes = [shape for weights in SHAPES.values() for shape in weights.values()]
+def some_weights(rng, shapes=SHAPES):
+    shapes = [shape for weights in shapes.values() for shape in weights.values()]
     return [rng.uniform(0.1, 1, size=shape).astype("float32") for shape in shapes]
 
 
@@ -68,6 +78,35 @@ def test_keras_code_runs_and_takes_weights_of_keras_2(rng, tmp_path, monkeypatch
             loaded.append("file")
     assert loaded == ["list", "file"]
     assert_all_equal(names["model"].get_weights(), in_file)  # of the model saved and loaded last
+
+
+def test_keras_code_takes_weights_with_the_dt_that_keras_2_counted(rng, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"keras": keras, "keras_spiking": keras_spiking}
+    (build,) = (
+        code for code in code_after("from_keras_spiking.md", ("After",)) if "np.load" in code
+    )
+    np.savez("weights.npz", *some_weights(rng))
+    run(build, names)
+
+    # A list has a variable once, however many layers share it; a file has it for each of them.
+    (code,) = code_after("from_keras_spiking.md", ("After (a list that has dt)",))
+    dt, *listed = some_weights(rng, {"dt": {"Variable:0": ()}, **SHAPES})
+    with_dt = [*listed[:2], dt, *listed[2:]]
+    np.savez("weights.npz", *with_dt)
+    with pytest.raises(ValueError, match="expecting 6 weights"):
+        names["model"].set_weights(with_dt)
+    run(code, names)
+    assert_all_equal(names["model"].get_weights(), listed)
+
+    (code,) = code_after("from_keras_spiking.md", ("After (a file that has dt)",))
+    for group_name in (None, "model_weights"):
+        in_file = some_weights(rng, SHAPES_WITH_DT)
+        write_weights_as_keras_2("weights.h5", in_file, SHAPES_WITH_DT, group_name)
+        with pytest.raises(ValueError, match="Layer count mismatch"):
+            names["model"].load_weights("weights.h5")
+        run(code, names)
+        assert_all_equal(names["model"].get_weights(), [w for w in in_file if w.shape])
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="one backend is enough")

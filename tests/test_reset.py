@@ -127,6 +127,26 @@ def test_reaches_layers_in_wrappers_of_keras(rng):
     np.testing.assert_array_equal(outputs_of(model, inputs), first)
 
 
+def test_the_initial_level_trains_in_calls_that_start_from_it():
+    layer = keras_spiking.Lowpass(0.1, dt=0.05, level_initializer=0.5, stateful=True)
+    model = keras.Sequential([keras.Input((3, 1), batch_size=1), layer])
+    model.compile(keras.optimizers.SGD(1e-3), "mse")
+    zeros = np.zeros((1, 3, 1), "float32")
+
+    def level_after_a_batch():
+        model.train_on_batch(zeros, zeros)
+        return float(model.get_weights()[0][0, 0])
+
+    # With no input, y_t = level a^t, and the loss is the mean of its square.
+    powers = np.exp(-0.05 / 0.1 * np.arange(1, 4))
+    moved = 1e-3 * np.mean(2 * 0.5 * powers**2)
+    assert level_after_a_batch() == pytest.approx(0.5 - moved, abs=1e-7)
+    assert level_after_a_batch() == pytest.approx(0.5 - moved, abs=1e-7)  # went on from the last
+    keras_spiking.reset_states(model)
+    # tau has moved a little too.
+    assert level_after_a_batch() == pytest.approx(0.5 - 2 * moved, abs=0.05 * moved)
+
+
 def test_returns_to_the_initial_state_not_to_zero(rng):
     model = functional(LAYERS["SpikingActivation"]())
     model(inputs_of(rng))

@@ -11,10 +11,11 @@ from keras import ops
 from keras_spiking import _checks
 from keras_spiking.conversion.copies import Copy
 from keras_spiking.conversion.data import batches, checked_data, num_samples
-from keras_spiking.conversion.decisions import Agreement, Decisions
-from keras_spiking.conversion.probe import LayerTotals, Probe, RelativeError
+from keras_spiking.conversion.decisions import Decisions
+from keras_spiking.conversion.probe import Probe
 from keras_spiking.conversion.report import Report, Result
 from keras_spiking.conversion.survey import Survey
+from keras_spiking.conversion.totals import LayerTotals, OutputTotals, RelativeError
 from keras_spiking.layers import RepeatOverTime, SpikingActivation
 
 _OWNER = "compare"
@@ -31,20 +32,30 @@ def compare(
 ) -> Report:
     """Shows what a converted model does and costs beside its original.
 
-    The spiking model runs on all of the data once for each length and number of steps, in copies:
-    neither model changes. Memory is needed for one batch at a time.
+    The spiking model runs on all of the data once for each length and number of steps, and
+    neither model changes. Memory is needed for one batch at a time; many steps run in pieces.
 
-    An output decides if its final activation is a softmax, or none with several units (the
-    greatest unit), or a sigmoid (each unit, at 0.5). With several outputs, agreement and accuracy
-    are means over those that decide.
+    What an output decides is said by its labels, or else by the loss that `model` was compiled
+    with, or else by its final activation:
+
+    - The greatest unit counts for classes: after a softmax, and where there are several units
+      without activation (of several outputs, only if the labels or the loss say so).
+    - Each unit counts for yes or no: after a sigmoid, at 0.5; without activation, if the labels
+      are 0 and 1 or the loss is binary, at 0 (at 0.5 if it was trained towards 0 and 1 itself).
+    - An output that is numbers, such as coordinates of boxes, has an error only.
+
+    With several outputs, agreement and accuracy are means over those that have them; a `Result`
+    has those of each output too.
 
     Args:
         model: The original.
         spiking_model: What `convert(model, num_steps=..., readout=...)` made of it, with
             `"average"` or `"last"` as readout; perhaps trained further, or loaded from a file.
-        data: Inputs, an array or as many as the model has inputs.
-        labels: What is right: classes as integers, or as one-hot vectors; 0 or 1 for a sigmoid.
-            With several outputs, in the structure of the outputs. Default: no accuracy.
+        data: Inputs, an array or as many as the model has inputs, by their names if need be.
+        labels: What is right: classes as integers, or as one-hot vectors; or 0 or 1 for each
+            unit. With several outputs, in the structure of the outputs or by their names, with
+            None for an output without. Labels of an output that are other numbers say that it
+            decides nothing. Default: no accuracy.
         dts: Lengths of a time step in seconds. Default: that of the spiking model.
         num_steps: Numbers of time steps. Default: that of the spiking model.
         batch_size: Number of samples at a time.
@@ -81,7 +92,7 @@ def compare(
         ]
     survey = Survey(_OWNER, model)
     data = checked_data(_OWNER, "data", data, survey.model)
-    decisions = Decisions(_OWNER, survey, labels, num_samples(data))
+    decisions = Decisions(_OWNER, survey, model.loss, labels, num_samples(data))
     own_dt, own_num_steps = _check_conversion(survey, spiking_model)
     original = Copy(survey)
     probes = {steps: Probe(spiking_model, steps) for steps in num_steps or [own_num_steps]}
@@ -92,13 +103,12 @@ def compare(
         [*original.model.outputs, *(active.tensor for active in original.activations)],
     )
     results = []
-    right = Agreement()
     for probe in probes.values():
         for dt in dts or [own_dt]:
             probe.dt.assign(dt)
-            right = Agreement()
-            results.append(_run(reference, original, probe, dt, data, decisions, right, batch_size))
-    return Report(num_samples(data), right.share(), tuple(results))
+            results.append(_run(reference, original, probe, dt, data, decisions, batch_size))
+    accuracy = _mean([each.original_accuracy for each in results[-1].outputs])
+    return Report(num_samples(data), accuracy, tuple(results))
 
 
 def _run(
@@ -108,50 +118,59 @@ def _run(
     dt: float,
     data: Any,
     decisions: Decisions,
-    right: Agreement,
     batch_size: int,
 ) -> Result:
-    """Runs all data with one length and number of steps; `right` counts for the original."""
+    """Runs all data with one length and number of steps."""
     samples = num_samples(data)
-    num_outputs = len(original.model.outputs)
+    names = original.survey.output_names
     totals = {
         name: LayerTotals(name, samples * num_calls, probe.num_steps, dt)
         for name, num_calls in Counter(probe.names).items()
     }
-    agreement, accuracy, error = Agreement(), Agreement(), RelativeError()
+    output_totals = [OutputTotals(name) for name in names]
+    error = RelativeError()
     done = 0
     for batch in batches(data, batch_size):
         expected = [np.asarray(array) for array in reference.predict_on_batch(batch)]
+        wanted = expected[: len(names)]
         activations: dict[str, list[np.ndarray]] = {name: [] for name in totals}
-        for active, values in zip(original.activations, expected[num_outputs:], strict=True):
+        for active, values in zip(original.activations, expected[len(names) :], strict=True):
             activations[active.name].append(values)
         outputs, counted = probe.run(batch)
         for name, (mean, spikes, crowded) in zip(probe.names, counted, strict=True):
             totals[name].add(mean, spikes, crowded, activations[name].pop(0))
 
-        for values, wanted in zip(outputs, expected[:num_outputs], strict=True):
-            error.add(values, wanted)
-        ours, theirs = decisions.of(outputs), decisions.of(expected[:num_outputs])
-        agreement.add(ours, theirs)
-        if decisions.labels is not None:
-            labels = [each[done : done + len(outputs[0])] for each in decisions.labels]
-            accuracy.add(ours, labels)
-            right.add(theirs, labels)
-        done += len(outputs[0])
+        part = slice(done, done + num_samples(batch))
+        labels = [None if each is None else each[part] for each in decisions.labels]
+        decided = zip(decisions.of(outputs), decisions.of(wanted), labels, strict=True)
+        for total, choices, values, reference_values in zip(
+            output_totals, decided, outputs, wanted, strict=True
+        ):
+            total.add(*choices, values, reference_values)
+            error.add(values, reference_values)
+        done = part.stop
 
     layers = tuple(total.result(samples) for total in totals.values())
     all_spikes = sum(total.spikes for total in totals.values())
     neurons = sum(total.num_neurons for total in totals.values())
+    by_output = tuple(total.result() for total in output_totals)
     return Result(
         dt=dt,
         num_steps=probe.num_steps,
-        agreement=agreement.share(),
-        accuracy=accuracy.share(),
+        agreement=_mean([each.agreement for each in by_output]),
+        accuracy=_mean([each.accuracy for each in by_output]),
         output_error=error.value(),
         mean_rate=all_spikes / (samples * neurons * probe.num_steps * dt),
         spikes=all_spikes / samples,
         layers=layers,
+        outputs=by_output,
     )
+
+
+def _mean(shares: list[float | None]) -> float | None:
+    """The mean of what there is, None of nothing."""
+    known = [share for share in shares if share is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _listed(name: str, values: Any) -> list[Any]:

@@ -1,7 +1,7 @@
 """Arrays of samples: checked against a model's inputs, and cut into batches."""
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -11,7 +11,8 @@ import numpy as np
 def checked_data(owner: str, name: str, data: Any, model: Any) -> Any:
     """Accepts an array for each input of a model, in the structure that the model takes."""
     expected = [tuple(tensor.shape) for tensor in keras.tree.flatten(model.input)]
-    arrays = keras.tree.flatten(data)
+    names = [tensor.name for tensor in keras.tree.flatten(model.input)]
+    arrays = in_order(owner, name, data, model.input, names)
     if not all(hasattr(array, "shape") and hasattr(array, "dtype") for array in arrays):
         raise TypeError(
             f"{owner}: `{name}` must be an array, or as many as the model has inputs, as "
@@ -37,6 +38,39 @@ def checked_data(owner: str, name: str, data: Any, model: Any) -> Any:
             "Leave out the samples that have them, or give the values that training saw instead."
         )
     return keras.tree.pack_sequence_as(model.input, arrays)
+
+
+def in_order(owner: str, argument: str, given: Any, structure: Any, names: list[str]) -> list[Any]:
+    """What is given for each input or output of a model, in the order that the model has them.
+
+    Args:
+        owner: Name of the public function, for errors.
+        argument: Name of its argument, for errors.
+        given: One value, a list, a mapping by name, or whatever else the model's structure is.
+        structure: `model.input` or `model.output`.
+        names: The name of each input or output, by which lists of them may be given too.
+    """
+    paths = [path for path, _ in keras.tree.flatten_with_path(structure)]
+    found = dict(keras.tree.flatten_with_path(given))
+    if isinstance(given, Mapping) and not isinstance(structure, Mapping):
+        paths = [(name,) for name in names]
+    if set(found) == set(paths):
+        return [found[path] for path in paths]
+    if isinstance(given, Mapping):
+        raise ValueError(
+            f"{owner}: `{argument}` must have the names {_named(paths)}, as the model has them; "
+            f"received {_named(list(found))}."
+        )
+    if isinstance(structure, Mapping) and len(paths) > 1 and list(structure) != sorted(structure):
+        raise ValueError(
+            f"{owner}: `{argument}` must be a dictionary with the names {list(structure)}, as the "
+            f"model was made with one; received {type(given).__name__}, whose order may be another."
+        )
+    return keras.tree.flatten(given)
+
+
+def _named(paths: list[Any]) -> list[str]:
+    return ["/".join(map(str, path)) for path in paths]
 
 
 def num_samples(data: Any) -> int:

@@ -46,25 +46,25 @@ class AlphaCell(FilterCell):
     0.2642
     """
 
-    def __init__(self, size: Any, tau_initializer: Any, **kwargs: Any):
-        super().__init__(size, tau_initializer, **kwargs)
-        self.state_size = [(2, *self.weight_shape)]
+    @property
+    def _default_state_size(self) -> Any:
+        return [(2, *self._weight_shape)]
 
     @property
-    def weight_shape(self) -> tuple[int, ...]:
+    def _weight_shape(self) -> tuple[int, ...]:
         return (math.prod(self.feature_shape),)
 
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
         """The state before the first step, `(batch_size, 2, units)`, in a list."""
         level = ops.cast(self.initial_level, self.state_dtype)
         state = ops.stack([ops.zeros_like(level), level])
-        return [self.per_sample(state, batch_size)]
+        return [self._per_sample(state, batch_size)]
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
         (state,) = states
         x1, x2 = state[:, 0], state[:, 1]
         drive = ops.reshape(ops.cast(inputs, self.state_dtype), ops.shape(x1))
-        tau, dt = self.seconds()
+        tau, dt = self._seconds()
         ratio = dt / tau
         decay = ops.exp(-ratio)
         # The decay goes first: other products may be too large for a float, where it is 0.
@@ -105,8 +105,13 @@ class Alpha(FilterLayer):
         level_initializer: Output before the first step: a number, or a Keras initializer.
         initial_level_constraint: Keras constraint for `initial_level`.
         tau_constraint: Keras constraint for `tau`, such as `keras_spiking.constraints.Mean()`.
-        return_sequences, return_state, stateful, unroll, time_major, **kwargs: As in
-            `keras_spiking.layers.KerasSpikingLayer`.
+        return_sequences: Whether to return the output of every step, or only the last.
+        return_state: Whether to return the final state too.
+        stateful: Whether the next call resumes from the final state of this one. Needs a fixed
+            batch size.
+        unroll: As in `keras.layers.RNN`. It changes nothing here, as no loop runs in Python.
+        time_major: Whether inputs and outputs are `(time, batch, ...)`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
@@ -141,11 +146,11 @@ class Alpha(FilterLayer):
           1967, doi:10.1152/jn.1967.30.5.1138 (the alpha function).
     """
 
-    cell_class = AlphaCell
+    _cell_class = AlphaCell
 
-    def filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+    def _filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
         features = self.cell.feature_shape
-        tau, dt = self.cell.seconds()
+        tau, dt = self.cell._seconds()
         tau = ops.reshape(tau, (1, *features))
         ratio = dt / tau
         state = ops.reshape(states[0], (-1, 2, *features))
@@ -156,8 +161,8 @@ class Alpha(FilterLayer):
         levels, outputs = kernel(-ratio, coupling, gains, inputs, (level, output), self.time_axis)
         return [output, level], [outputs, levels]
 
-    def states_from(self, last: list[Any]) -> list[Any]:
-        units = (-1, *self.cell.weight_shape)
+    def _states_from(self, last: list[Any]) -> list[Any]:
+        units = (-1, *self.cell._weight_shape)
         output, level = (ops.reshape(each, units) for each in last)
-        tau, _ = self.cell.seconds()
+        tau, _ = self.cell._seconds()
         return [ops.stack([(level - output) / tau, output], axis=1)]

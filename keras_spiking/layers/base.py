@@ -53,6 +53,10 @@ class KerasSpikingLayer(WithTimeStep):
         ValueError: If an argument or input has a wrong value or shape, or `stateful` is set and
             the batch size is unknown or changes.
         TypeError: If an argument or input has a wrong type.
+
+    Attributes:
+        zero_output_for_mask: Set to True in a subclass whose masked steps output zero, in place of
+            the previous output.
     """
 
     zero_output_for_mask = False

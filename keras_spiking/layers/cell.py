@@ -53,23 +53,40 @@ class WithTimeStep(keras.layers.Layer):
 _ARGUMENTS = ("state_size", "output_size", "always_use_inference")
 
 
-class KerasSpikingCell(WithTimeStep):
+class _WithGivenArguments(WithTimeStep):
+    """Remembers which of `_ARGUMENTS` its constructor was given.
+
+    Whether they belong in the config depends on whether a subclass takes them or sets them itself:
+    so they do where they were given. This is a class of its own because a class with a `__new__`
+    of any arguments hides those of its `__init__` from editors and `inspect.signature`.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "_WithGivenArguments":
+        cell = super().__new__(cls, *args, **kwargs)
+        given = inspect.signature(cls.__init__).bind_partial(cell, *args, **kwargs).arguments
+        cell._given = [name for name in _ARGUMENTS if name in given or name in kwargs]
+        return cell
+
+
+class KerasSpikingCell(_WithGivenArguments):
     """One time step: the base class of cells.
 
     A subclass defines `call_inference(inputs, states)` and, where training differs,
-    `call_training(inputs, states)`. Both take inputs `(batch, ...)` and a list of states, and
-    return `(outputs, new_states)`. A cell runs in a `KerasSpikingLayer`, or, with one feature
-    axis and in float32 or float64, in `keras.layers.RNN`, which would round states to half
-    precision.
+    `call_training(inputs, states)`, which runs if `always_use_inference` is False. Both take
+    inputs `(batch, ...)` and a list of states, and return `(outputs, new_states)`. A cell runs in
+    a `KerasSpikingLayer`, or, with one feature axis and in float32 or float64, in
+    `keras.layers.RNN`, which would round states to half precision.
 
     Args:
-        size: Number of units, or the shape of the feature axes.
+        size: Number of units, or the shape of the feature axes: an integer, a tuple, a list or a
+            `tf.TensorShape`.
         state_size: Size or shape of the state, or a list of them, one per state tensor, each
             without the batch axis. Default: one state of shape `size`.
-        output_size: Shape of the output's feature axes. Default: `size`.
         dt: Length of a time step in seconds: a positive number or a scalar variable. Default:
             `keras_spiking.default.dt`.
-        always_use_inference: If True, `call_inference` runs in training too.
+        always_use_inference: Whether `call_inference` runs in training too. If False,
+            `call_training` does.
+        output_size: Shape of the output's feature axes. Default: `size`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -92,21 +109,14 @@ class KerasSpikingCell(WithTimeStep):
 
     trainable_initial_state = False
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "KerasSpikingCell":
-        cell = super().__new__(cls, *args, **kwargs)
-        # Which of the arguments below belong in the config depends on whether the subclass takes
-        # them or sets them itself: so they do where they were given to its constructor.
-        given = inspect.signature(cls.__init__).bind_partial(cell, *args, **kwargs).arguments
-        cell._given = [name for name in _ARGUMENTS if name in given or name in kwargs]
-        return cell
-
     def __init__(
         self,
         size: Any,
         state_size: Any = None,
-        output_size: Any = None,
         dt: Any = None,
-        always_use_inference: bool = False,
+        always_use_inference: bool = True,
+        *,
+        output_size: Any = None,
         **kwargs: Any,
     ):
         super().__init__(dt=dt, **kwargs)
@@ -116,7 +126,7 @@ class KerasSpikingCell(WithTimeStep):
             self.size if output_size is None else _checks.size(owner, "output_size", output_size)
         )
         if state_size is None:
-            state_size = self.size if isinstance(self.size, int) else [self.size]
+            state_size = self._default_state_size
         several = isinstance(state_size, list)
         sizes = [
             _checks.size(owner, "state_size", each)
@@ -126,6 +136,11 @@ class KerasSpikingCell(WithTimeStep):
         self.always_use_inference = _checks.boolean(
             owner, "always_use_inference", always_use_inference
         )
+
+    @property
+    def _default_state_size(self) -> Any:
+        """`state_size` where it is not given."""
+        return self.size if isinstance(self.size, int) else [self.size]
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -142,7 +157,7 @@ class KerasSpikingCell(WithTimeStep):
         """The states before the first step, each `(batch_size, ...)`; zeros unless overridden."""
         return [ops.zeros((batch_size, *shape), self.state_dtype) for shape in self.state_shapes]
 
-    def per_sample(self, state: Any, batch_size: Any) -> Any:
+    def _per_sample(self, state: Any, batch_size: Any) -> Any:
         """Repeats `state`, that of one sample, `batch_size` times.
 
         In memory too: torch cannot assign to a variable that is one number seen many times.

@@ -62,7 +62,7 @@ def _filter_config(filter: Any) -> dict[str, Any]:
 
 
 class FilterCell(KerasSpikingCell):
-    """A cell with the weights `initial_level` and `tau`, of shape `weight_shape`."""
+    """A cell with the weights `initial_level` and `tau`, of shape `_weight_shape`."""
 
     trainable_initial_state = True
 
@@ -96,28 +96,28 @@ class FilterCell(KerasSpikingCell):
         )
 
     @property
-    def weight_shape(self) -> tuple[int, ...]:
+    def _weight_shape(self) -> tuple[int, ...]:
         """Shape of `initial_level` and `tau`."""
         raise NotImplementedError
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.initial_level = self.add_weight(
-            shape=self.weight_shape,
+            shape=self._weight_shape,
             initializer=self.level_initializer,
             constraint=self.initial_level_constraint,
             trainable=self.apply_during_training,
             name="initial_level",
         )
         self.tau = self.add_weight(
-            shape=self.weight_shape,
+            shape=self._weight_shape,
             initializer=self.tau_initializer,
             constraint=self.tau_constraint,
             trainable=self.apply_during_training,
             name="tau",
         )
 
-    def seconds(self) -> tuple[Any, Any]:
+    def _seconds(self) -> tuple[Any, Any]:
         """`tau` and `dt` as tensors, in seconds."""
         tau = ops.cast(self.tau, self.state_dtype)
         # Not ops.maximum, which on torch makes float64 float32.
@@ -133,9 +133,9 @@ class FilterCell(KerasSpikingCell):
 
 
 class FilterLayer(KerasSpikingLayer):
-    """A layer over a `FilterCell`; a subclass names it in `cell_class` and defines `filter`."""
+    """A layer over a `FilterCell`; a subclass names it in `_cell_class` and defines `_filter`."""
 
-    cell_class: type[FilterCell]
+    _cell_class: type[FilterCell]
 
     def __init__(
         self,
@@ -146,9 +146,22 @@ class FilterLayer(KerasSpikingLayer):
         level_initializer: Any = "zeros",
         initial_level_constraint: Any = None,
         tau_constraint: Any = None,
+        return_sequences: bool = True,
+        return_state: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        time_major: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(dt=dt, **kwargs)
+        super().__init__(
+            dt=dt,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            stateful=stateful,
+            unroll=unroll,
+            time_major=time_major,
+            **kwargs,
+        )
         _set_filter_arguments(
             self,
             tau_initializer,
@@ -159,7 +172,7 @@ class FilterLayer(KerasSpikingLayer):
         )
 
     def build_cell(self, input_shape: tuple[int | None, ...]) -> FilterCell:
-        return self.cell_class(
+        return self._cell_class(
             as_size(input_shape[2:]),
             self.tau_initializer,
             dt=self.dt,
@@ -170,7 +183,7 @@ class FilterLayer(KerasSpikingLayer):
             dtype=self.dtype_policy,
         )
 
-    def filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+    def _filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
         """Filters a whole sequence.
 
         Args:
@@ -184,8 +197,8 @@ class FilterLayer(KerasSpikingLayer):
         """
         raise NotImplementedError
 
-    def states_from(self, last: list[Any]) -> list[Any]:
-        """The cell's states from the last step of the sequences that `filter` returns."""
+    def _states_from(self, last: list[Any]) -> list[Any]:
+        """The cell's states from the last step of the sequences that `_filter` returns."""
         raise NotImplementedError
 
     def run(
@@ -210,7 +223,7 @@ class FilterLayer(KerasSpikingLayer):
             drive = steps.gather(drive, mask)
         elif not self.return_sequences:
             kernel = portable.filter_ends if with_states else _end
-        starts, sequences = self.filter(kernel, drive, states)
+        starts, sequences = self._filter(kernel, drive, states)
         if not with_states:
             starts, sequences = starts[:1], sequences[:1]
         if through:
@@ -221,7 +234,7 @@ class FilterLayer(KerasSpikingLayer):
                 for start, sequence in zip(starts, sequences, strict=True)
             ]
         if with_states and not through:
-            states = self.states_from(
+            states = self._states_from(
                 [
                     portable.last_step(sequence, start, self.time_axis)
                     for start, sequence in zip(starts, sequences, strict=True)

@@ -45,22 +45,22 @@ class LowpassCell(FilterCell):
     """
 
     @property
-    def weight_shape(self) -> tuple[int, ...]:
+    def _weight_shape(self) -> tuple[int, ...]:
         return (1, *self.feature_shape)
 
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
         """The initial level, in a list."""
-        return [self.per_sample(ops.cast(self.initial_level, self.state_dtype), batch_size)]
+        return [self._per_sample(ops.cast(self.initial_level, self.state_dtype), batch_size)]
 
-    def coefficients(self) -> tuple[Any, Any]:
+    def _coefficients(self) -> tuple[Any, Any]:
         """`log a` and `1 - a`."""
-        tau, dt = self.seconds()
+        tau, dt = self._seconds()
         log_decay = -dt / tau
         return log_decay, -kernels.expm1(log_decay)
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
         (level,) = states
-        _, gain = self.coefficients()
+        _, gain = self._coefficients()
         level = level + gain * (ops.cast(inputs, self.state_dtype) - level)
         return level, [level]
 
@@ -90,8 +90,13 @@ class Lowpass(FilterLayer):
         level_initializer: Output before the first step: a number, or a Keras initializer.
         initial_level_constraint: Keras constraint for `initial_level`.
         tau_constraint: Keras constraint for `tau`, such as `keras_spiking.constraints.Mean()`.
-        return_sequences, return_state, stateful, unroll, time_major, **kwargs: As in
-            `keras_spiking.layers.KerasSpikingLayer`.
+        return_sequences: Whether to return the output of every step, or only the last.
+        return_state: Whether to return the final state too.
+        stateful: Whether the next call resumes from the final state of this one. Needs a fixed
+            batch size.
+        unroll: As in `keras.layers.RNN`. It changes nothing here, as no loop runs in Python.
+        time_major: Whether inputs and outputs are `(time, batch, ...)`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
@@ -123,14 +128,14 @@ class Lowpass(FilterLayer):
         - Oppenheim and Schafer, "Discrete-time signal processing", 3rd edition, Pearson, 2009.
     """
 
-    cell_class = LowpassCell
+    _cell_class = LowpassCell
 
-    def filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
-        log_decay, gain = self.cell.coefficients()
+    def _filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
+        log_decay, gain = self.cell._coefficients()
         levels = kernel(
             log_decay, ops.zeros_like(gain), (gain,), inputs, tuple(states), self.time_axis
         )
         return states, levels
 
-    def states_from(self, last: list[Any]) -> list[Any]:
+    def _states_from(self, last: list[Any]) -> list[Any]:
         return last

@@ -97,7 +97,7 @@ class SpikingActivationCell(KerasSpikingCell):
         if isinstance(voltage, keras.initializers.Initializer):
             return [ops.cast(voltage(shape, dtype=self.state_dtype), self.state_dtype)]
         self._check_voltage_fits(batch_size)
-        return [self.per_sample(ops.cast(voltage, self.state_dtype), batch_size)]
+        return [self._per_sample(ops.cast(voltage, self.state_dtype), batch_size)]
 
     def _check_voltage_fits(self, batch_size: Any) -> None:
         """Checks an array of voltages against the batch, as far as its size is known."""
@@ -116,7 +116,7 @@ class SpikingActivationCell(KerasSpikingCell):
                 f"inputs, {shape}; received shape {voltage.shape}."
             ) from error
 
-    def rates(self, inputs: Any) -> Any:
+    def _rates(self, inputs: Any) -> Any:
         """The activation of inputs `(batch, ...)`: the rate in hertz before `rate_scale`."""
         rates = self.activation(inputs)
         if tuple(rates.shape[1:]) != tuple(inputs.shape[1:]):
@@ -126,19 +126,19 @@ class SpikingActivationCell(KerasSpikingCell):
             )
         return portable.cast(rates, self.compute_dtype)
 
-    def seconds(self) -> Any:
+    def _seconds(self) -> Any:
         """What rates in hertz are multiplied by for spikes in a step."""
         return self._time_step.seconds(self.state_dtype, self.rate_scale)
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
-        return self.rates(inputs), states
+        return self._rates(inputs), states
 
     def call_inference(self, inputs: Any, states: list[Any]) -> Any:
-        rates = self.rates(inputs)
+        rates = self._rates(inputs)
         spikes, voltage = portable.spike(
             rates,
             states[0],
-            self.seconds(),
+            self._seconds(),
             integrate_and_fire=_one_step,
             straight_through=kernels.straight_through,
         )
@@ -196,8 +196,13 @@ class SpikingActivation(KerasSpikingLayer):
         rate_scale: Positive number by which the firing rate is multiplied and the height of each
             spike divided, so that the output stays near the activation, with more or fewer
             spikes. The firing rate in hertz is `rate_scale` times the output.
-        return_sequences, return_state, stateful, unroll, time_major, **kwargs: As in
-            `keras_spiking.layers.KerasSpikingLayer`.
+        return_sequences: Whether to return the output of every step, or only the last.
+        return_state: Whether to return the final state too.
+        stateful: Whether the next call resumes from the final state of this one. Needs a fixed
+            batch size.
+        unroll: As in `keras.layers.RNN`. It changes nothing here, as no loop runs in Python.
+        time_major: Whether inputs and outputs are `(time, batch, ...)`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
@@ -243,9 +248,22 @@ class SpikingActivation(KerasSpikingLayer):
         spiking_aware_training: bool = True,
         initial_voltage: Any = "random_uniform",
         rate_scale: float = 1.0,
+        return_sequences: bool = True,
+        return_state: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        time_major: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(dt=dt, **kwargs)
+        super().__init__(
+            dt=dt,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            stateful=stateful,
+            unroll=unroll,
+            time_major=time_major,
+            **kwargs,
+        )
         owner = type(self).__name__
         self.activation = get_activation(owner, activation)
         self.seed = _checks.seed(owner, seed)
@@ -284,13 +302,13 @@ class SpikingActivation(KerasSpikingLayer):
         if not rectify:
             # The activation sees steps as samples, so that it cannot mix them.
             steps = ops.reshape(inputs, (shape[0] * shape[1], *cell.feature_shape))
-            rates = ops.reshape(cell.rates(steps), shape)
+            rates = ops.reshape(cell._rates(steps), shape)
             if mask is not None:
                 rates = ops.where(mask, rates, ops.zeros_like(rates))
         if not seen:
             return rates, states
         spikes, voltage = kernels.spike(
-            rates, states[0], cell.seconds(), self.time_axis, rectify=rectify
+            rates, states[0], cell._seconds(), self.time_axis, rectify=rectify
         )
         return spikes, [voltage]
 

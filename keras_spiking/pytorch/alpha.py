@@ -74,9 +74,9 @@ class Alpha(Filter):
           1967, doi:10.1152/jn.1967.30.5.1138 (the alpha function).
     """
 
-    order = 2
+    _order = 2
 
-    def filter(
+    def _filter(
         self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
     ) -> tuple[Any, ...]:
         ratio = -log_decay

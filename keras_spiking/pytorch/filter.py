@@ -25,10 +25,10 @@ class Filter(Stateful):
     The arguments are those of `Lowpass`. Both parameters have shape `(1, ...)`: `level_var`, the
     output before the first step, and `smoothing_var`, the logit of the decay
     `a = exp(-dt / tau)`, so that training keeps `a` between 0 and 1. The state is one level for
-    each of `order`: `(batch, ...)`, or `(batch, 2, ...)`.
+    each of `_order`: `(batch, ...)`, or `(batch, 2, ...)`.
     """
 
-    order = 1
+    _order = 1
 
     def __init__(
         self,
@@ -81,16 +81,16 @@ class Filter(Stateful):
         """The time constants as they are now, in seconds, `(1, ...)`."""
         return self.dt / torch.nn.functional.softplus(-self.smoothing_var)
 
-    def filter(
+    def _filter(
         self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
     ) -> tuple[Any, ...]:
         """Filters inputs, `(batch, time, ...)`, from levels, `(batch, ...)`, by the kernel."""
         raise NotImplementedError
 
-    def check(self, inputs: Any) -> None:
+    def _check(self, inputs: Any) -> None:
         check_inputs(type(self).__name__, inputs, self.feature_shape)
 
-    def run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
+    def _run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
         outputs = as_float(inputs)
         result, dtype = outputs.dtype, state_dtype(outputs, self.smoothing_var)
         levels = self._levels(inputs, dtype, state)
@@ -104,7 +104,7 @@ class Filter(Stateful):
             # Half precision makes the logit of a fast decay infinite; 0 times that is no number.
             log_decay = log_decay.clamp(min=-1e4)
             kernel = linear_filter if whole else filter_end
-            sequences = self.filter(kernel, log_decay, outputs.to(dtype), levels)
+            sequences = self._filter(kernel, log_decay, outputs.to(dtype), levels)
             sequences = sequences if with_state else sequences[-1:]
             if steps is not None:
                 starts = levels[-len(sequences) :]
@@ -114,18 +114,18 @@ class Filter(Stateful):
         elif steps is not None:
             outputs = steps.scatter(levels[-1].to(result), outputs)
         state = levels[0]
-        if self.order > 1 and with_state:
+        if self._order > 1 and with_state:
             state = torch.stack(levels, 1)
         return outputs if self.return_sequences else outputs[:, -1], state
 
     def _levels(self, inputs: Any, dtype: Any, state: Any) -> tuple[Any, ...]:
         shape = (inputs.shape[0], *self.feature_shape)
         if state is None:
-            return (self.level_var.to(dtype).expand(shape),) * self.order
-        batch, order = shape_of(inputs)[0], () if self.order == 1 else (self.order,)
-        self.check_state_shape(state, (batch, *order, *self.feature_shape))
+            return (self.level_var.to(dtype).expand(shape),) * self._order
+        batch, order = shape_of(inputs)[0], () if self._order == 1 else (self._order,)
+        self._check_state_shape(state, (batch, *order, *self.feature_shape))
         state = state.to(inputs.device, dtype)
-        return (state,) if self.order == 1 else state.unbind(1)
+        return (state,) if self._order == 1 else state.unbind(1)
 
     def extra_repr(self) -> str:
         return (

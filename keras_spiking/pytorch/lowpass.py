@@ -67,7 +67,7 @@ class Lowpass(Filter):
         - Oppenheim and Schafer, "Discrete-time signal processing", 3rd edition, Pearson, 2009.
     """
 
-    def filter(
+    def _filter(
         self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
     ) -> tuple[Any, ...]:
         # Not of the decay, which that of a slow filter would round to a wrong one.

@@ -8,7 +8,7 @@ import torch
 class Recorded(torch.nn.Module):
     """Base of all modules: one node for `torch.fx`, and an error for `torch.jit.script`."""
 
-    def as_node(self, inputs: Any, **arguments: Any) -> Any:
+    def _as_node(self, inputs: Any, **arguments: Any) -> Any:
         """This call as a node of the graph that `torch.fx` is making, as for a torch.nn.Linear."""
         path = inputs.tracer.path_of_module(self)
         if not path:

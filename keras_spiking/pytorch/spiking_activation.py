@@ -114,10 +114,10 @@ class SpikingActivation(Stateful):
             owner, "spiking_aware_training", spiking_aware_training
         )
 
-    def check(self, inputs: Any) -> None:
+    def _check(self, inputs: Any) -> None:
         check_inputs(type(self).__name__, inputs)
 
-    def run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
+    def _run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
         self._check_states(inputs, state)
         # What is left out may be no number: its gradient would be none either.
         inputs = inputs if mask is None else zero_masked(inputs, mask)
@@ -152,7 +152,7 @@ class SpikingActivation(Stateful):
         batch, _, *features = shape_of(inputs)
         expected = (batch, *features)
         if state is not None:
-            self.check_state_shape(state, expected)
+            self._check_state_shape(state, expected)
             return
         if self.initial_state is not None and shape_of(self.initial_state) != expected:
             raise ValueError(

@@ -12,7 +12,7 @@ from keras_spiking.pytorch.tensors import shape_of
 
 
 class Stateful(Recorded):
-    """Base of `SpikingActivation`, `Lowpass` and `Alpha`; a subclass defines `run`.
+    """Base of `SpikingActivation`, `Lowpass` and `Alpha`; a subclass defines `_run`.
 
     Args:
         return_sequences: Whether to return every time step, or the last one only.
@@ -30,11 +30,11 @@ class Stateful(Recorded):
         # No buffer: `.half()` would round it.
         self._kept: torch.Tensor | None = None
 
-    def run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
+    def _run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
         """Outputs, as `return_sequences` says, and the final state; two arguments may be None."""
         raise NotImplementedError
 
-    def check(self, inputs: Any) -> None:
+    def _check(self, inputs: Any) -> None:
         """Checks inputs, before anything else."""
         raise NotImplementedError
 
@@ -45,13 +45,13 @@ class Stateful(Recorded):
         mask: torch.Tensor | None = None,
     ) -> Any:
         if isinstance(inputs, torch.fx.Proxy):
-            return self.as_node(inputs, state=state, mask=mask)
-        self.check(inputs)
+            return self._as_node(inputs, state=state, mask=mask)
+        self._check(inputs)
         if mask is not None:
             mask = check_mask(type(self).__name__, inputs, mask)
         if state is None and self.stateful:
             state = self._kept_state()
-        outputs, state = self.run(inputs, _for_gradients(state), mask)
+        outputs, state = self._run(inputs, _for_gradients(state), mask)
         if self.stateful and not in_backward():
             self._kept = state.detach()
         return (outputs, state) if self.return_state else outputs
@@ -73,7 +73,7 @@ class Stateful(Recorded):
         """Makes the next call of a stateful module start as its first one did."""
         self._kept = None
 
-    def check_state_shape(self, state: Any, expected: tuple[int, ...]) -> None:
+    def _check_state_shape(self, state: Any, expected: tuple[int, ...]) -> None:
         """Checks a state against the shape that the inputs ask for."""
         if shape_of(state) != expected:
             raise ValueError(

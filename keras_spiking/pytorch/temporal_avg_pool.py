@@ -60,7 +60,7 @@ class TemporalAvgPool(Recorded):
 
     def forward(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
         if isinstance(inputs, torch.fx.Proxy):
-            return self.as_node(inputs, mask=mask)
+            return self._as_node(inputs, mask=mask)
         owner = type(self).__name__
         check_inputs(owner, inputs)
         rank = inputs.dim()

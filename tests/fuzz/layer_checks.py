@@ -128,7 +128,7 @@ def _check_oracle(call):
     if call.spikes:
         step = dt * layer.rate_scale
         rates = ops.reshape(call.tensors()[0], (-1, *inputs.shape[2:]))
-        rates = _array(layer.cell.rates(rates)).reshape(call.inputs.shape)
+        rates = _array(layer.cell._rates(rates)).reshape(call.inputs.shape)
         rates = batch_first(rates)
         expected, _ = reference.integrate_and_fire(rates, step, call.states[0], call.mask)
         _assert_spikes_near(outputs, expected, step, np.abs(rates).max() * step, call.tolerance)

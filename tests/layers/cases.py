@@ -34,9 +34,7 @@ class Counting(KerasSpikingLayer):
     """A layer without a kernel: steps its cell."""
 
     def build_cell(self, input_shape):
-        return CountingCell(
-            input_shape[2:], dt=self.dt, always_use_inference=True, dtype=self.dtype_policy
-        )
+        return CountingCell(input_shape[2:], dt=self.dt, dtype=self.dtype_policy)
 
 
 MAKERS = {

@@ -7,6 +7,7 @@ from keras import ops
 
 import keras_spiking
 from tests.check_layer import check_layer
+from tests.compiled import BACKEND
 from tests.layers.cases import MAKERS, CountingCell, assert_same, every_layer, run
 
 BATCH, TIME = 3, 12
@@ -293,12 +294,29 @@ def test_one_layer_runs_at_any_length_and_batch_size(make, rng):
 def test_a_users_layer_trains_or_not_as_its_cell_says(rng):
     inputs = data(rng)[:, 0]
     states = [np.zeros((BATCH, 4), "float32")]
-    for always, factor in ((True, 1.0), (False, 1.0)):
-        cell = CountingCell(4, always_use_inference=always)
+    for arguments, trains in (({}, False), ({"always_use_inference": False}, True)):
+        cell = CountingCell(4, **arguments)
         _, (trained,) = cell(inputs, states, training=True)
         _, (inferred,) = cell(inputs, states, training=False)
-        assert np.all(ops.convert_to_numpy(inferred) == factor)
-        assert np.all(ops.convert_to_numpy(trained) == (1.0 if always else 0.0))
+        assert np.all(ops.convert_to_numpy(inferred) == 1.0)
+        assert np.all(ops.convert_to_numpy(trained) == (0.0 if trains else 1.0))
+
+
+def tensor_shape(sizes):
+    return pytest.importorskip("tensorflow").TensorShape(sizes)
+
+
+@pytest.mark.parametrize("form", [tuple, list, tensor_shape])
+def test_a_cell_takes_sizes_in_any_form(form):
+    if form is tensor_shape and BACKEND != "tensorflow":
+        pytest.skip("users have TensorShapes where TensorFlow is the backend")
+    cell = CountingCell(form([2, 3]), output_size=form([3]))
+    assert (cell.size, cell.state_shapes, cell.output_size) == ((2, 3), [(2, 3)], (3,))
+    assert type(cell).from_config(cell.get_config()).size == (2, 3)
+    assert CountingCell(3, state_size=[form([2, 3])]).state_shapes == [(2, 3)]
+    for wrong in ([2, None], []):
+        with pytest.raises(TypeError, match="CountingCell: `size` must be a positive integer or"):
+            CountingCell(form(wrong))
 
 
 @pytest.mark.parametrize("unroll", [False, True])
@@ -308,7 +326,7 @@ def test_cells_work_inside_keras_rnn(unroll, rng):
         "spiking": keras_spiking.SpikingActivationCell(4, "leaky_relu", dt=0.3, seed=1),
         "lowpass": keras_spiking.LowpassCell(4, 0.1, dt=0.03, level_initializer=0.5),
         "alpha": keras_spiking.AlphaCell(4, 0.1, dt=0.03, level_initializer=0.5),
-        "custom": CountingCell(4, always_use_inference=True),
+        "custom": CountingCell(4),
     }
     for name, cell in cells.items():
         rnn = keras.layers.RNN(cell, return_sequences=True, unroll=unroll)

@@ -205,9 +205,9 @@ class Fixed(keras_spiking.layers.KerasSpikingCell):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: PassThrough(4, [4, (2, 3)], 5, always_use_inference=True),
+        lambda: PassThrough(4, [4, (2, 3)], 0.5, False, output_size=5),
         lambda: PassThrough((2, 2), output_size=(1, 4)),
-        lambda: Fixed(4, always_use_inference=True, output_size=2),
+        lambda: Fixed(4, always_use_inference=False, output_size=2),
         lambda: Fixed(4),
     ],
     ids=["by place", "by name", "some by name", "none"],
