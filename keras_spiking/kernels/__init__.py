@@ -95,6 +95,15 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"keras_spiking.kernels.{name}")
 
 
+def in_backward() -> bool:
+    """Whether this runs in a backward pass of PyTorch, as what checkpointing runs again does."""
+    if _name() != "torch":
+        return False
+    from keras_spiking.kernels import torch_backward
+
+    return torch_backward.in_backward()
+
+
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
     """Counts the spikes of each step; see the module's docstring."""
     return _implementation().integrate_and_fire(increments, voltage, time_axis)

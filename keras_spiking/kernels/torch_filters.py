@@ -298,7 +298,8 @@ class _FilterEnd(torch.autograd.Function):
 
 
 def alpha_gain(ratio: Any) -> Any:
-    return _alpha_gain(ratio) if torch.compiler.is_compiling() else _AlphaGain.apply(ratio)
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return _alpha_gain(ratio) if recorded else _AlphaGain.apply(ratio)
 
 
 def _alpha_gain(ratio: Any) -> Any:

@@ -1,5 +1,7 @@
 """The kernels on PyTorch while `torch.jit.trace` runs, which is how Keras exports a model to ONNX.
 
+The modules of `keras_spiking.pytorch` are traced with these too, where there is no Keras.
+
 What is traced must not depend on the length of time, which the exported model may find to be
 another. So spikes are one sum over all steps, and filters double as `portable.py` has it, but for
 as many passes as any length may need: those that reach back beyond the first step change nothing.
@@ -9,14 +11,22 @@ from typing import Any
 
 import torch
 
-from keras_spiking.kernels import portable
 from keras_spiking.kernels.torch import to_dtype
-
-filter_end = portable.filter_end
-alpha_gain = portable.alpha_gain
 
 # Of a length below 2**31.
 _PASSES = 31
+
+
+def filter_end(*arguments: Any) -> Any:
+    from keras_spiking.kernels import portable  # imports Keras
+
+    return portable.filter_end(*arguments)
+
+
+def alpha_gain(ratio: Any) -> Any:
+    from keras_spiking.kernels import portable  # imports Keras
+
+    return portable.alpha_gain(ratio)
 
 
 def expm1(x: Any) -> Any:
@@ -69,20 +79,24 @@ def _recurrence(log_decay: Any, sequence: Any, time_axis: int) -> Any:
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:
-    return spikes
+    if torch.onnx.is_in_onnx_export():  # in which nothing trains
+        return spikes
+    return spikes + (rates - rates.detach()).nan_to_num(0.0)
 
 
 def spike(
     rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
 ) -> tuple[Any, Any]:
     rates = torch.relu(rates) if rectify else rates
-    counts, final = integrate_and_fire(rates.to(voltage.dtype) * dt, voltage, time_axis)
-    return to_dtype(counts * (1.0 / dt), rates.dtype), final
+    increments = rates.detach().to(voltage.dtype) * dt
+    counts, final = integrate_and_fire(increments, voltage, time_axis)
+    return straight_through(rates, to_dtype(counts * (1.0 / dt), rates.dtype)), final
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
+    recorder = "ONNX" if torch.onnx.is_in_onnx_export() else "torch.jit.trace"
     raise NotImplementedError(
-        "SpikingActivation: ONNX has no random numbers that follow a seed, and so none for an "
-        'initial voltage of "random_uniform". Export a copy of the model whose layers have a '
+        f"SpikingActivation: {recorder} has no random numbers that follow a seed, and so none for "
+        'an initial voltage of "random_uniform". Use a copy of the model whose layers have a '
         "number or an array as `initial_voltage`."
     )

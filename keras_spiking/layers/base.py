@@ -5,11 +5,17 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_spiking import _checks
+from keras_spiking import _checks, kernels
 from keras_spiking.kernels import portable
 from keras_spiking.layers.cell import KerasSpikingCell, WithTimeStep, unique
 from keras_spiking.layers.memory import Memory
-from keras_spiking.layers.shapes import check_inputs, check_mask, check_states, per_sample
+from keras_spiking.layers.shapes import (
+    check_inputs,
+    check_mask,
+    check_not_run_again,
+    check_states,
+    per_sample,
+)
 
 
 class KerasSpikingLayer(WithTimeStep):
@@ -162,17 +168,26 @@ class KerasSpikingLayer(WithTimeStep):
         if initial_state is not None:
             states = keras.tree.flatten(initial_state)
         elif self.stateful:
+            check_not_run_again(
+                self,
+                "is stateful",
+                "Make the model outside of that scope: a layer made in it is run again from the "
+                "state it had.",
+            )
             states = self._memory.read(self.cell)
         else:
             batch_size = ops.shape(inputs)[self.batch_axis]
             states = keras.tree.flatten(self.cell.get_initial_state(batch_size=batch_size))
         states = [portable.cast(state, self.state_dtype) for state in states]
 
-        if self.stateful or self.return_state:
-            outputs, states = self.run(inputs, states, mask, bool(training))
-        else:
-            outputs = self._outputs(inputs, states, mask, bool(training))
-        if self.stateful:
+        def run(inputs: Any, states: list[Any]) -> tuple[Any, list[Any]]:
+            if self.stateful or self.return_state:
+                return self.run(inputs, states, mask, bool(training))
+            return self._outputs(inputs, states, mask, bool(training)), states
+
+        # All that `keras.RematScope` may run again: no state changes in it, nothing is drawn.
+        outputs, states = super().rematerialized_call(run, inputs)(inputs, states)
+        if self.stateful and not kernels.in_backward():
             self._memory.write(states)
         if not self.return_sequences:
             outputs = portable.one_step(outputs, self.time_axis, -1)
@@ -224,6 +239,10 @@ class KerasSpikingLayer(WithTimeStep):
     def _outputs(self, inputs: Any, states: list[Any], mask: Any, training: bool) -> Any:
         """The outputs alone of `run`; override where they take less than the final states do."""
         return self.run(inputs, states, mask, training)[0]
+
+    def rematerialized_call(self, layer_call: Any, *args: Any, **kwargs: Any) -> Any:
+        """The call as it is: what Keras may run again is a part of it, which `call` chooses."""
+        return layer_call
 
     def reset_state(self) -> None:
         """Returns a stateful layer to its cell's initial state."""

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from keras_spiking import kernels
+
 
 def per_sample(size: int | tuple[int, ...]) -> tuple[int, ...]:
     """A size as the shape of feature axes."""
@@ -93,3 +95,12 @@ def check_dtype(owner: str, what: str, dtype: Any) -> None:
     name = keras.backend.standardize_dtype(dtype)
     if "complex" in name or name == "string":
         raise TypeError(f"{owner}: {what} must be real numbers; received dtype {name}.")
+
+
+def check_not_run_again(layer: Any, reason: str, remedy: str) -> None:
+    """Checks that a backward pass of PyTorch does not run a layer again that would differ."""
+    if kernels.in_backward():
+        raise RuntimeError(
+            f"{type(layer).__name__}: {layer.name!r} {reason}, and so gives wrong gradients where "
+            f"a backward pass runs it again, as keras.RematScope and keras.remat have it. {remedy}"
+        )

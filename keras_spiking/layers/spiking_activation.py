@@ -12,7 +12,7 @@ from keras_spiking.layers.activation import get_activation, serialize_activation
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.initializers import get_initializer
-from keras_spiking.layers.shapes import as_size
+from keras_spiking.layers.shapes import as_size, check_not_run_again
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
@@ -86,6 +86,13 @@ class SpikingActivationCell(KerasSpikingCell):
         shape = (batch_size, *self.feature_shape)
         voltage = self.initial_voltage
         if isinstance(voltage, str):
+            if self.seed is None:
+                check_not_run_again(
+                    self,
+                    "draws a new initial voltage in every call",
+                    "Give it a `seed` or an `initial_voltage`, or make the model outside of that "
+                    "scope: a layer made in it is run again from the voltage it drew.",
+                )
             seed = self.seed_generator if self.seed is None else self.seed
             return [kernels.uniform(shape, seed, self.state_dtype)]
         if isinstance(voltage, keras.initializers.Initializer):

@@ -46,6 +46,8 @@ class Alpha(Filter):
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
         state: Levels :math:`l` and :math:`y` to start from, `(batch, 2, ...)`, instead of
             `level_var`.
+        mask: Boolean tensor of shape `(batch, time)`, True for steps to use. Masked steps leave the
+            levels as they were and repeat the previous output.
 
     Input shape:
         `(batch, time, ...)`, with the feature axes of `units`.

@@ -6,18 +6,17 @@ from typing import Any
 import torch
 
 from keras_spiking import _checks
-from keras_spiking.kernels.torch import filter_end, linear_filter, to_dtype
+from keras_spiking.kernels.torch import to_dtype
+from keras_spiking.pytorch.kernels import filter_end, linear_filter
+from keras_spiking.pytorch.mask import UsedSteps
 from keras_spiking.pytorch.stateful import Stateful
 from keras_spiking.pytorch.tensors import (
     as_float,
     check_inputs,
     check_state,
+    shape_of,
     state_dtype,
 )
-
-
-def _end(*arguments: Any) -> tuple[Any]:
-    return (filter_end(*arguments),)
 
 
 class Filter(Stateful):
@@ -56,7 +55,9 @@ class Filter(Stateful):
             level = torch.zeros(shape)
         else:
             level = check_state(owner, "initial_level", initial_level, str(shape))
-            level = level.to(torch.get_default_dtype(), copy=True)
+            # A wider type is kept: `.double()` may follow.
+            dtype = torch.promote_types(level.dtype, torch.get_default_dtype())
+            level = level.to(dtype, copy=True)
             if tuple(level.shape) != shape:
                 raise ValueError(
                     f"{owner}: `initial_level` must have shape (1, *units), here {shape}; received "
@@ -86,21 +87,32 @@ class Filter(Stateful):
         """Filters inputs, `(batch, time, ...)`, from levels, `(batch, ...)`, by the kernel."""
         raise NotImplementedError
 
-    def _run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
+    def _check(self, inputs: Any) -> None:
         check_inputs(type(self).__name__, inputs, self.feature_shape)
+
+    def _run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
         outputs = as_float(inputs)
         result, dtype = outputs.dtype, state_dtype(outputs, self.smoothing_var)
         levels = self._levels(inputs, dtype, state)
         with_state = self.stateful or self.return_state
+        steps = None if mask is None else UsedSteps(mask)
+        outputs = outputs if steps is None else steps.gather(outputs)
         if self.apply_during_training or not self.training:
             # All levels, or all that is needed of them: the last step of the last one.
-            kernel = linear_filter if self.return_sequences or with_state else _end
+            whole = self.return_sequences or with_state or steps is not None
             log_decay = torch.nn.functional.logsigmoid(self.smoothing_var.to(dtype))
             # Half precision makes the logit of a fast decay infinite; 0 times that is no number.
             log_decay = log_decay.clamp(min=-1e4)
+            kernel = linear_filter if whole else filter_end
             sequences = self._filter(kernel, log_decay, outputs.to(dtype), levels)
+            sequences = sequences if with_state else sequences[-1:]
+            if steps is not None:
+                starts = levels[-len(sequences) :]
+                sequences = tuple(map(steps.scatter, starts, sequences))
             outputs = to_dtype(sequences[-1], result)
             levels = tuple(sequence[:, -1] for sequence in sequences)
+        elif steps is not None:
+            outputs = steps.scatter(levels[-1].to(result), outputs)
         state = levels[0]
         if self._order > 1 and with_state:
             state = torch.stack(levels, 1)
@@ -110,8 +122,8 @@ class Filter(Stateful):
         shape = (inputs.shape[0], *self.feature_shape)
         if state is None:
             return (self.level_var.to(dtype).expand(shape),) * self._order
-        expected = shape if self._order == 1 else (shape[0], self._order, *shape[1:])
-        self._check_state_shape(state, expected)
+        batch, order = shape_of(inputs)[0], () if self._order == 1 else (self._order,)
+        self._check_state_shape(state, (batch, *order, *self.feature_shape))
         state = state.to(inputs.device, dtype)
         return (state,) if self._order == 1 else state.unbind(1)
 

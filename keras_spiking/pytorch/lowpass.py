@@ -41,6 +41,8 @@ class Lowpass(Filter):
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
         state: Level to start from, `(batch, ...)`, instead of `level_var`.
+        mask: Boolean tensor of shape `(batch, time)`, True for steps to use. Masked steps leave the
+            level as it was and repeat the previous output.
 
     Input shape:
         `(batch, time, ...)`, with the feature axes of `units`.

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from keras_spiking import _checks
-from keras_spiking.kernels.torch import spike
+from keras_spiking.pytorch.kernels import spike
+from keras_spiking.pytorch.mask import zero_masked
 from keras_spiking.pytorch.stateful import Stateful
-from keras_spiking.pytorch.tensors import as_float, check_inputs, check_state, state_dtype
+from keras_spiking.pytorch.tensors import as_float, check_inputs, check_state, shape_of, state_dtype
 
 _RELU = (torch.relu, torch.nn.functional.relu)
 
@@ -54,6 +55,8 @@ class SpikingActivation(Stateful):
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
         state: Voltage to start from, `(batch, ...)`, instead of `initial_state`.
+        mask: Boolean tensor of shape `(batch, time)`, True for steps to use. Masked steps leave
+            the voltage as it was and output zero; the activation sees zeros there.
 
     Input shape:
         `(batch, time, ...)`, with any number of feature axes, at least one.
@@ -111,13 +114,19 @@ class SpikingActivation(Stateful):
             owner, "spiking_aware_training", spiking_aware_training
         )
 
-    def _run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
+    def _check(self, inputs: Any) -> None:
         check_inputs(type(self).__name__, inputs)
+
+    def _run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
         self._check_states(inputs, state)
+        # What is left out may be no number: its gradient would be none either.
+        inputs = inputs if mask is None else zero_masked(inputs, mask)
         seen = self.spiking_aware_training or not self.training
         # The kernel's own relu saves a pass.
         rectify = seen and self.activation in _RELU and inputs.is_floating_point()
         rates = inputs if rectify else self._rates(inputs)
+        if mask is not None and not rectify:
+            rates = zero_masked(rates, mask)
         voltage = self._initial_voltage(rates, state_dtype(rates), state)
         outputs = rates
         if seen:
@@ -131,24 +140,25 @@ class SpikingActivation(Stateful):
                 f"{type(self).__name__}: `activation` must return a torch.Tensor; it returned "
                 f"{type(rates).__name__}. Wrap it in a function that returns one tensor."
             )
-        if rates.shape != inputs.shape:
+        if shape_of(rates) != shape_of(inputs):
             raise ValueError(
                 f"{type(self).__name__}: `activation` must keep the shape of its input; it turned "
-                f"{tuple(inputs.shape)} into {tuple(rates.shape)}. Put what changes the shape, "
+                f"{shape_of(inputs)} into {shape_of(rates)}. Put what changes the shape, "
                 "such as a torch.nn.Linear, in a module before this one."
             )
         return as_float(rates)
 
     def _check_states(self, inputs: Any, state: Any) -> None:
-        expected = (inputs.shape[0], *inputs.shape[2:])
+        batch, _, *features = shape_of(inputs)
+        expected = (batch, *features)
         if state is not None:
             self._check_state_shape(state, expected)
             return
-        if self.initial_state is not None and tuple(self.initial_state.shape) != expected:
+        if self.initial_state is not None and shape_of(self.initial_state) != expected:
             raise ValueError(
                 f"{type(self).__name__}: `initial_state` must have the shape (batch, ...) of one "
                 f"step of the inputs, here {expected}; received `initial_state` of shape "
-                f"{tuple(self.initial_state.shape)}. Use batches of that size (drop a smaller last "
+                f"{shape_of(self.initial_state)}. Use batches of that size (drop a smaller last "
                 "one), or initial_state=None."
             )
 

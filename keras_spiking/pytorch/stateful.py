@@ -5,9 +5,13 @@ from typing import Any
 import torch
 
 from keras_spiking import _checks
+from keras_spiking.kernels.torch_backward import check_kept_state, in_backward, kept_state
+from keras_spiking.pytorch.mask import check_mask
+from keras_spiking.pytorch.recorded import Recorded
+from keras_spiking.pytorch.tensors import shape_of
 
 
-class Stateful(torch.nn.Module):
+class Stateful(Recorded):
     """Base of `SpikingActivation`, `Lowpass` and `Alpha`; a subclass defines `_run`.
 
     Args:
@@ -26,17 +30,44 @@ class Stateful(torch.nn.Module):
         # No buffer: `.half()` would round it.
         self._kept: torch.Tensor | None = None
 
-    def _run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
-        """Outputs, as `return_sequences` says, and the final state; `state` may be None."""
+    def _run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
+        """Outputs, as `return_sequences` says, and the final state; two arguments may be None."""
         raise NotImplementedError
 
-    def forward(self, inputs: torch.Tensor, state: torch.Tensor | None = None) -> Any:
+    def _check(self, inputs: Any) -> None:
+        """Checks inputs, before anything else."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        state: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> Any:
+        if isinstance(inputs, torch.fx.Proxy):
+            return self._as_node(inputs, state=state, mask=mask)
+        self._check(inputs)
+        if mask is not None:
+            mask = check_mask(type(self).__name__, inputs, mask)
         if state is None and self.stateful:
-            state = self._kept
-        outputs, state = self._run(inputs, state)
-        if self.stateful:
+            state = self._kept_state()
+        outputs, state = self._run(inputs, _for_gradients(state), mask)
+        if self.stateful and not in_backward():
             self._kept = state.detach()
         return (outputs, state) if self.return_state else outputs
+
+    def _kept_state(self) -> Any:
+        owner = type(self).__name__
+        check_kept_state(owner)
+        if torch.jit.is_tracing():
+            raise RuntimeError(
+                f"{owner}: torch.jit.trace does not record the state of a module "
+                "with stateful=True. Use return_state=True in its place, and pass each call's "
+                "final state to the next one, as in outputs, state = module(inputs, state)."
+            )
+        if self._kept is not None and torch.compiler.is_compiling():
+            return kept_state(self._kept, owner)
+        return self._kept
 
     def reset_state(self) -> None:
         """Makes the next call of a stateful module start as its first one did."""
@@ -44,13 +75,24 @@ class Stateful(torch.nn.Module):
 
     def _check_state_shape(self, state: Any, expected: tuple[int, ...]) -> None:
         """Checks a state against the shape that the inputs ask for."""
-        if tuple(state.shape) != expected:
+        if shape_of(state) != expected:
             raise ValueError(
                 f"{type(self).__name__}: `state` must have shape {expected} for these inputs; "
-                f"received shape {tuple(state.shape)}. Keep to one batch size from call to call, "
+                f"received shape {shape_of(state)}. Keep to one batch size from call to call, "
                 "or start anew (reset_state() where stateful=True)."
             )
 
     def extra_repr(self) -> str:
         names = ("return_sequences", "return_state", "stateful")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+
+def _for_gradients(state: Any) -> Any:
+    """The state; of one made in `torch.inference_mode`, which no gradient takes, a copy."""
+    if state is None:
+        return None
+    if torch.compiler.is_compiling():  # in which PyTorch does not say where a tensor was made
+        return state.clone()
+    if state.is_inference() and not torch.is_inference_mode_enabled():
+        return state.clone()
+    return state

@@ -1,8 +1,18 @@
 """What the modules share: checks of the tensors they are given, and the types they compute in."""
 
+import warnings
 from typing import Any
 
 import torch
+
+
+def shape_of(tensor: Any) -> tuple[int, ...]:
+    """The shape in numbers; while `torch.jit.trace` runs, PyTorch gives tensors."""
+    if not torch.jit.is_tracing():
+        return tuple(tensor.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return tuple(int(size) for size in tensor.shape)
 
 
 def check_inputs(owner: str, inputs: Any, features: tuple[int, ...] | None = None) -> None:
@@ -12,7 +22,7 @@ def check_inputs(owner: str, inputs: Any, features: tuple[int, ...] | None = Non
             f"{owner}: inputs must be a torch.Tensor; received {type(inputs).__name__}. "
             "Make one, as with torch.as_tensor."
         )
-    shape = tuple(inputs.shape)
+    shape = shape_of(inputs)
     if len(shape) < 3:
         raise ValueError(
             f"{owner}: inputs must have shape (batch, time, ...), with at least one feature axis; "

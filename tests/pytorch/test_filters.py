@@ -225,3 +225,15 @@ def test_double_is_exact_to_its_precision(name, rng):
 @every_filter
 def test_batch_may_be_empty(name):
     assert FILTERS[name](0.1, 3)(torch.zeros(0, 5, 3)).shape == (0, 5, 3)
+
+
+@pytest.mark.parametrize("make", [Lowpass, Alpha])
+def test_an_initial_level_in_float64_keeps_its_digits(make):
+    level = torch.full((1, 3), 0.1, dtype=torch.float64)
+    module = make(1e6, 3, initial_level=level)
+    assert module.double().level_var.equal(level)
+    outputs = module(torch.full((2, 5, 3), 0.1, dtype=torch.float64))
+    torch.testing.assert_close(outputs, outputs.new_full((2, 5, 3), 0.1), rtol=1e-15, atol=0)
+    single = make(0.1, 3, initial_level=level)(torch.ones(2, 5, 3))
+    assert single.dtype == torch.float32
+    assert make(0.1, 3, initial_level=level.half()).level_var.dtype == torch.float32

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import keras_spiking.pytorch
+
 ROOT = Path(__file__).parents[2]
 
 SCRIPTS = {
@@ -70,3 +72,11 @@ def test_in_a_fresh_process(name, tmp_path):
         timeout=300,
     )
     assert ran.returncode == 0, ran.stdout
+
+
+def test_the_modules_are_where_pytorch_spiking_had_them():
+    from keras_spiking.pytorch.modules import Alpha, Lowpass, SpikingActivation, TemporalAvgPool
+
+    for each in (Alpha, Lowpass, SpikingActivation, TemporalAvgPool):
+        assert each is getattr(keras_spiking.pytorch, each.__name__)
+    assert keras_spiking.pytorch.modules.Lowpass is Lowpass

@@ -135,6 +135,34 @@ def test_gradients_flow_through_a_state_that_is_passed_but_not_one_that_is_kept(
     assert inputs.grad[:, 10:].all()
 
 
+@pytest.mark.parametrize("compiles", [False, True])
+@every_module
+def test_a_state_kept_in_inference_mode_serves_in_training(name, compiles, rates):
+    torch.compiler.reset()
+    first, second = rates[:, :10], rates[:, 10:20]
+    module, other = MAKERS[name](stateful=True), MAKERS[name](stateful=True)
+    run = torch.compile(module, backend="aot_eager", fullgraph=True) if compiles else module
+    with torch.inference_mode():
+        run(first)
+    with torch.no_grad():
+        other(first)
+    results = []
+    for each in (run, other):
+        inputs = second.clone().requires_grad_()
+        each(inputs).square().sum().backward()
+        results.append(inputs.grad)
+    assert results[0].equal(results[1])
+
+
+@pytest.mark.parametrize("name", ["lowpass", "alpha"])
+def test_a_state_returned_in_inference_mode_serves_in_training(name, rates):
+    module, inputs = MAKERS[name](return_state=True), rates[:, :10].clone().requires_grad_()
+    with torch.inference_mode():
+        _, state = module(rates[:, :10])
+    module(inputs, state)[0].sum().backward()
+    assert inputs.grad.all()
+
+
 def test_training_without_spikes_leaves_the_state():
     module = SpikingActivation(torch.relu, spiking_aware_training=False, return_state=True)
     start = torch.rand(2, 3)

@@ -1,0 +1,31 @@
+"""The kernels that the modules run.
+
+While `torch.jit.trace` records, they are plain operations, which any length of time fits and any
+program loads, with the same results and gradients.
+"""
+
+from typing import Any
+
+import torch
+
+from keras_spiking.kernels import torch as kernels
+from keras_spiking.kernels import torch_onnx
+
+
+def spike(rates: Any, voltage: Any, dt: float, rectify: bool = False) -> tuple[Any, Any]:
+    """As `keras_spiking.kernels.spike`."""
+    chosen = torch_onnx if torch.jit.is_tracing() else kernels
+    return chosen.spike(rates, voltage, dt, rectify=rectify)
+
+
+def linear_filter(*arguments: Any) -> tuple[Any, ...]:
+    """As `keras_spiking.kernels.linear_filter`."""
+    chosen = torch_onnx if torch.jit.is_tracing() else kernels
+    return chosen.linear_filter(*arguments)
+
+
+def filter_end(*arguments: Any) -> tuple[Any]:
+    """The last level's last step alone, in a tuple."""
+    if torch.jit.is_tracing():
+        return (linear_filter(*arguments)[-1][:, -1:],)
+    return (kernels.filter_end(*arguments),)
