@@ -18,6 +18,8 @@ def set_kernels(name: Any) -> None:
 
     Spikes are the same bit for bit, filters and gradients to within rounding; only the speed
     differs. A function or model that is compiled already keeps the kernels it was compiled with.
+    While TensorFlow checks numbers (`tf.debugging.enable_check_numerics`), which compiled loops
+    cannot, the portable kernels run whatever is set.
 
     Args:
         name: `"auto"`, the default, for what is fastest on the device in use; `"native"` for

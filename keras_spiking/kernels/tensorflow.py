@@ -14,8 +14,27 @@ expm1 = tf.math.expm1
 
 
 def _loops_are_chosen() -> bool:
-    """On a CPU. An accelerator waits for every step of a loop, so it sums by doubling."""
-    return native_is_chosen(faster=not tf.config.list_logical_devices("GPU"))
+    """On a CPU. An accelerator waits for every step of a loop, so it sums by doubling.
+
+    Nor do loops suit a program that is being debugged: TensorFlow compiles no functions that run
+    eagerly, and XLA cannot compile operations that check numbers.
+    """
+    accelerated = tf.config.list_logical_devices("GPU")
+    faster = not accelerated and not tf.config.functions_run_eagerly()
+    return native_is_chosen(faster) and not _numbers_are_checked()
+
+
+def _numbers_are_checked() -> bool:
+    """Whether `tf.debugging.enable_check_numerics` is on, in this thread and at this moment.
+
+    TensorFlow has no function that tells, so this tries it on one number.
+    """
+    with tf.init_scope():
+        try:
+            tf.negative(float("nan"))
+        except tf.errors.InvalidArgumentError:
+            return True
+    return False
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
