@@ -8,6 +8,9 @@ import tensorflow as tf
 
 from keras_spiking.kernels import LARGEST, native_is_chosen, portable
 
+# Exporters to TFLite and ONNX have no random numbers, and name the operation that they stop at.
+_ADVICE = "random_voltage__give_initial_voltage_to_export"
+
 filter_end = portable.filter_end
 alpha_gain = portable.alpha_gain
 expm1 = tf.math.expm1
@@ -276,5 +279,6 @@ def uniform(shape: Any, seed: Any, dtype: str) -> Any:
 def _uniform(shape: Any, dtype: str, seed: Any) -> Any:
     # Keras lets XLA choose the generator, which gives other numbers than eager TensorFlow for the
     # same seed, and is slow on a CPU: a millisecond for (32, 128), and this one a hundredth of it.
-    pair = [seed, 0] if isinstance(seed, int) else tf.cast(seed.next(), "int32")
-    return tf.random.stateless_uniform(shape, seed=pair, dtype=dtype, alg="philox")
+    with tf.name_scope(_ADVICE):
+        pair = [seed, 0] if isinstance(seed, int) else tf.cast(seed.next(), "int32")
+        return tf.random.stateless_uniform(shape, seed=pair, dtype=dtype, alg="philox")
