@@ -285,14 +285,17 @@ def _double_unknown(
 ) -> Any:
     """The same for a length that only the running program knows."""
     times = ops.arange(length, dtype="int32")
-    times = ops.reshape(times, [-1] + [1] * (len(sequence.shape) - 1 - time_axis))
+    along_time = [-1] + [1] * (len(sequence.shape) - 1 - time_axis)
 
     def add_earlier(step: Any, sequence: Any) -> tuple[Any, Any]:
         if reverse:
-            moved, inside = ops.roll(sequence, -step, axis=time_axis), times < length - step
+            source, inside = ops.minimum(times + step, length - 1), times < length - step
         else:
-            moved, inside = ops.roll(sequence, step, axis=time_axis), times >= step
+            source, inside = ops.maximum(times - step, 0), times >= step
+        # Not `ops.roll`, which TFLite does not have; nor slices, whose sizes XLA does not know.
+        moved = ops.take(sequence, source, axis=time_axis)
         decay = ops.exp(ops.cast(step, sequence.dtype) * log_decay)
+        inside = ops.reshape(inside, along_time)
         return step * 2, sequence + ops.where(inside, decay * moved, 0.0)
 
     _, sequence = ops.while_loop(
@@ -353,6 +356,17 @@ def uniform(shape: Any, seed: Any, dtype: str, draw: Any = keras.random.uniform)
     # Down to the grid of voltages, so that none is rounded up to 1.
     digits, _ = _GRIDS[dtype]
     return floor(draw(shape, dtype=dtype, seed=seed) * 2.0**digits) * 2.0**-digits
+
+
+def of_batch(sequence: Any, batch_axis: int, size: int) -> Any:
+    """The sequence, for a graph that does not know the size of its batch.
+
+    A batch of another size is an error when the graph runs. Not an assertion, nor
+    `tf.ensure_shape`: TFLite has neither.
+    """
+    shape = list(ops.shape(sequence))
+    shape[batch_axis] = size
+    return ops.reshape(sequence, shape)
 
 
 def step_slice(sequence: Any, time_axis: int, start: int | None, stop: int | None) -> Any:

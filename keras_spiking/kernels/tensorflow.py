@@ -49,7 +49,7 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
         return portable.integrate_and_fire(increments, voltage, time_axis)
     increments = _of_known_batch(increments, voltage, time_axis)
     counts, final = _fire(time_axis)(increments, voltage)
-    return tf.ensure_shape(counts, increments.shape), final
+    return _of_shape(counts, increments.shape), final
 
 
 def _of_known_batch(sequence: Any, state: Any, time_axis: int) -> Any:
@@ -58,11 +58,19 @@ def _of_known_batch(sequence: Any, state: Any, time_axis: int) -> Any:
     The sum of a state of batch 1 and a step of unknown batch has an unknown one, and a loop may
     not forget a shape.
     """
-    shape = sequence.shape.as_list()
-    if shape[1 - time_axis] is not None:
+    batch_axis = 1 - time_axis
+    if sequence.shape[batch_axis] is not None or state.shape[0] is None:
         return sequence
-    shape[1 - time_axis] = state.shape[0]
-    return tf.ensure_shape(sequence, shape)
+    return portable.of_batch(sequence, batch_axis, state.shape[0])
+
+
+def _of_shape(tensor: Any, shape: Any) -> Any:
+    """What a compiled function returned, of which it forgot the shape.
+
+    Not `tf.ensure_shape`, which TFLite does not have.
+    """
+    tensor.set_shape(shape)
+    return tensor
 
 
 @functools.cache
@@ -116,7 +124,7 @@ def linear_filter(
         return levels, gradients
 
     levels = run(log_decay, coupling, inputs, *gains, *initial)
-    return tuple(tf.ensure_shape(level, inputs.shape) for level in levels)
+    return tuple(_of_shape(level, inputs.shape) for level in levels)
 
 
 @functools.cache

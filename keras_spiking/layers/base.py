@@ -161,6 +161,8 @@ class KerasSpikingLayer(WithTimeStep):
             mask = getattr(inputs, "_keras_mask", None)
         self._check_call(inputs, mask, initial_state)
         inputs = portable.cast(inputs, self.compute_dtype)
+        if self.stateful and inputs.shape[self.batch_axis] is None:
+            inputs = portable.of_batch(inputs, self.batch_axis, self._memory.batch_size)
         mask = None if mask is None else ops.cast(mask, "bool")
         if self.go_backwards:
             inputs = ops.flip(inputs, axis=self.time_axis)

@@ -52,11 +52,15 @@ def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
     if layer.stateful:
         batch_size = shape[layer.batch_axis]
         fixed = layer.states[0].shape[0]
-        if isinstance(batch_size, int) and batch_size != fixed:
+        # JAX exports unknown sizes as symbols, which are not equal to any number.
+        known = isinstance(batch_size, int) or (
+            batch_size is not None and keras.backend.backend() == "jax"
+        )
+        if known and batch_size != fixed:
             raise ValueError(
                 f"{owner}: layer {layer.name!r} is stateful and was built for a batch size of "
                 f"{fixed}; received inputs of shape {shape}. Use that batch size throughout "
-                "(drop a smaller last batch), or stateful=False."
+                "(drop a smaller last batch; export with `input_signature`), or stateful=False."
             )
 
 

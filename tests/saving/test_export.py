@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_spiking
+from tests import reference
 
 BACKEND = keras.backend.backend()
 UNITS = 4
@@ -89,6 +90,90 @@ def test_a_saved_model_without_a_seed_draws_another_voltage_at_every_call(tmp_pa
     assert not np.array_equal(once, again)
     for spikes in (once, again):
         np.testing.assert_allclose(spikes.sum(axis=1) * 0.02, 20, atol=1)
+
+
+def streaming_archive(original):
+    """A stateful model that runs in pieces and can begin anew: as the guide shows."""
+
+    def reset():
+        keras_spiking.reset_states(original)
+        return keras.ops.ones(())  # an endpoint must return something
+
+    archive = keras.export.ExportArchive()
+    archive.track(original)
+    signature = [keras.InputSpec(shape=original.inputs[0].shape, dtype="float32")]
+    archive.add_endpoint("run", original.__call__, input_signature=signature)
+    archive.add_endpoint("reset", reset, input_signature=[])
+    return archive
+
+
+def streaming_model():
+    return keras.Sequential(
+        [
+            keras.Input((None, UNITS), batch_size=2),
+            keras_spiking.SpikingActivation("relu", dt=0.5, initial_voltage=0.25, stateful=True),
+            keras_spiking.Lowpass(0.1, dt=0.03, stateful=True, level_initializer=0.5),
+        ]
+    )
+
+
+def filtered(rates):
+    """What that model gives, in float64."""
+    rates = np.maximum(rates, 0)
+    spikes, _ = reference.integrate_and_fire(rates, 0.5, np.full(rates[:, 0].shape, 0.25))
+    return reference.lowpass(spikes, 0.03, 0.1, np.full((1, UNITS), 0.5))[0]
+
+
+@on_tensorflow_or_jax
+@pytest.mark.filterwarnings("ignore")  # the exporters' own
+def test_a_saved_model_that_is_stateful_goes_on_until_it_is_reset(tmp_path):
+    tensorflow = pytest.importorskip("tensorflow")
+    streaming_archive(streaming_model()).write_out(tmp_path, verbose=False)
+    loaded = tensorflow.saved_model.load(tmp_path)
+    rates = data(2, 24)
+    for reset in (loaded.reset, loaded.signatures["reset"]):
+        pieces = [np.asarray(loaded.run(piece)) for piece in np.split(rates, 3, axis=1)]
+        np.testing.assert_allclose(np.concatenate(pieces, axis=1), filtered(rates), rtol=1e-5)
+        reset()
+    (signature,) = loaded.signatures["serving_default"].structured_input_signature[1].values()
+    assert signature.shape.as_list() == [2, None, UNITS]
+    with pytest.raises(TypeError, match=r"\(3, 4, 4\).*\(2, None, 4\)"):
+        loaded.run(data(3, 4))
+
+
+@on_tensorflow_or_jax
+@pytest.mark.filterwarnings("ignore")  # the exporters' own
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+def test_a_stateful_model_takes_no_other_batch_however_it_is_exported(kernels, tmp_path):
+    """Keras itself writes that any batch will do."""
+    tensorflow = pytest.importorskip("tensorflow")
+    keras_spiking.config.set_kernels(kernels)
+    original = streaming_model()
+    original(data(2, 1))
+    if BACKEND == "jax":
+        with pytest.raises(ValueError, match=r"batch size of 2; .*\(batch.* `input_signature`"):
+            original.export(tmp_path, format="tf_saved_model", verbose=False)
+        return
+    original.export(tmp_path, format="tf_saved_model", verbose=False)
+    loaded = tensorflow.saved_model.load(tmp_path)
+    assert loaded.serve(data(2, 5)).shape == (2, 5, UNITS)
+    for batch in (1, 3):
+        with pytest.raises(tensorflow.errors.InvalidArgumentError, match="reshape"):
+            loaded.serve(data(batch, 5))
+
+
+@on_tensorflow_or_jax
+@pytest.mark.filterwarnings("ignore")  # the exporters' own
+def test_a_stateful_model_is_exported_with_the_batch_that_is_asked_for(tmp_path):
+    tensorflow = pytest.importorskip("tensorflow")
+    original = streaming_model()
+    original.build()
+    signature = [keras.InputSpec(shape=(2, None, UNITS), dtype="float32")]
+    original.export(tmp_path, format="tf_saved_model", verbose=False, input_signature=signature)
+    loaded = tensorflow.saved_model.load(tmp_path)
+    rates = data(2, 24)
+    pieces = [np.asarray(loaded.serve(piece)) for piece in np.split(rates, 3, axis=1)]
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), filtered(rates), rtol=1e-5)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="for torch alone")
