@@ -53,6 +53,9 @@ class LayerUse:
 class Visitor(Protocol):
     """What `walk` carries through a graph: a value for each tensor."""
 
+    def enter(self, value: Any, tensor: Any) -> Any:
+        """What becomes of a value as it enters a model by one of the model's inputs."""
+
     def apply(self, name: str, node: Any, values: list[Any]) -> list[Any]:
         """The values of a node's outputs, from those of its inputs."""
 
@@ -82,7 +85,10 @@ def walk(model: Any, values: list[Any], visitor: Visitor, prefix: str = "") -> l
     Returns:
         The value of each of `model.outputs`.
     """
-    value_of = {id(tensor): value for tensor, value in zip(model.inputs, values, strict=True)}
+    value_of = {
+        id(tensor): visitor.enter(value, tensor)
+        for tensor, value in zip(model.inputs, values, strict=True)
+    }
     if not prefix:
         for tensor in model.inputs:
             layer, *_ = tensor._keras_history
@@ -197,6 +203,9 @@ class Collector:
     def __init__(self) -> None:
         self.uses: list[LayerUse] = []
         self.spikes: list[Spikes | None] = []
+
+    def enter(self, value: Content, tensor: Any) -> Content:
+        return value
 
     def apply(self, name: str, node: Any, values: list[Content]) -> list[Content]:
         over_time = [value.over_time for value in values]

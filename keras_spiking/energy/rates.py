@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_spiking.energy.graph import Spikes, by_name, in_order, walk
+from keras_spiking.energy.graph import Spikes, walk
+from keras_spiking.layers.reset import layers_within
 
 BATCH_SIZE = 32
 
@@ -50,12 +51,8 @@ class _Probe(keras.Model):
         self.spikes = spikes
 
     def call(self, inputs: list[Any]) -> Any:
-        tensors = [
-            ops.cast(value, tensor.dtype)
-            for value, tensor in zip(inputs, self.model.inputs, strict=True)
-        ]
         measure = _Measure(self.spikes)
-        walk(self.model, tensors, measure)
+        walk(self.model, inputs, measure)
         return ops.stack(measure.rates)
 
 
@@ -65,6 +62,14 @@ class _Measure:
     def __init__(self, spikes: list[Spikes | None]):
         self.spikes = spikes
         self.rates: list[Any] = []
+
+    def enter(self, value: Any, tensor: Any) -> Any:
+        value = ops.cast(value, tensor.dtype)
+        rank = len(tensor.shape)
+        if len(value.shape) == rank:
+            return value
+        # Models of Keras add a last axis of size one where it is missing, and leave it out.
+        return ops.squeeze(value, -1) if len(value.shape) > rank else ops.expand_dims(value, -1)
 
     def apply(self, name: str, node: Any, values: list[Any]) -> list[Any]:
         self.rates.append(_rate(values, self.spikes[len(self.rates)]))
@@ -100,21 +105,14 @@ def _checked(model: Any, example_data: Any) -> list[np.ndarray]:
     """Example data as one array for each of `model.inputs`."""
     owner = "ModelEnergy"
     expected = ", ".join(f"{tensor.name} {tuple(tensor.shape)}" for tensor in model.inputs)
-    if by_name(model, example_data):
-        missing = [tensor.name for tensor in model.inputs if tensor.name not in example_data]
-        if missing:
-            raise ValueError(
-                f"{owner}: `example_data` must have an array for each input of the model, "
-                f"{expected}; it has none for {', '.join(missing)}."
-            )
-    leaves = in_order(model, example_data)
-    if not all(hasattr(array, "shape") and hasattr(array, "dtype") for array in leaves):
+    leaves = _leaves(model, example_data, expected)
+    if not all(hasattr(array, "__array__") or hasattr(array, "toarray") for array in leaves):
         raise TypeError(
             f"{owner}: `example_data` must be an array for each input of the model, {expected}; "
             f"received {type(example_data).__name__}. Turn lists into arrays with numpy.asarray; "
             "of a dataset, take some batches and join them with numpy.concatenate."
         )
-    arrays = [ops.convert_to_numpy(array) for array in leaves]
+    arrays = [_as_numpy(array) for array in leaves]
     if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays):
         raise ValueError(
             f"{owner}: `example_data` must be finite; received values that are infinite or not a "
@@ -122,11 +120,7 @@ def _checked(model: Any, example_data: Any) -> list[np.ndarray]:
         )
     shapes = [array.shape for array in arrays]
     fit = len(arrays) == len(model.inputs) and all(
-        len(shape) == len(tensor.shape)
-        and all(
-            size in (None, given) for size, given in zip(tensor.shape[1:], shape[1:], strict=True)
-        )
-        for shape, tensor in zip(shapes, model.inputs, strict=True)
+        _fits(shape, tensor.shape) for shape, tensor in zip(shapes, model.inputs, strict=True)
     )
     if not fit:
         raise ValueError(
@@ -140,9 +134,43 @@ def _checked(model: Any, example_data: Any) -> list[np.ndarray]:
             f"received arrays of shape {', '.join(map(str, shapes))}."
         )
     batch_size = model.inputs[0].shape[0]
-    if batch_size and len(arrays[0]) % batch_size:
+    stateful = any(getattr(layer, "stateful", False) for layer in layers_within(model))
+    if stateful and batch_size and len(arrays[0]) % batch_size:
         raise ValueError(
             f"{owner}: `example_data` must hold a multiple of {batch_size} samples, the batch size "
-            f"of the model; received {len(arrays[0])}."
+            f"of the model, as it is stateful; received {len(arrays[0])}."
         )
     return arrays
+
+
+def _leaves(model: Any, example_data: Any, expected: str) -> list[Any]:
+    """What was given for each of `model.inputs`, in their order."""
+    if not isinstance(example_data, dict):
+        return keras.tree.flatten(example_data)
+    named = model.input if isinstance(model, keras.Function) else None
+    if isinstance(named, dict) and set(named) <= set(example_data):
+        return keras.tree.flatten({key: example_data[key] for key in named})
+    missing = [tensor.name for tensor in model.inputs if tensor.name not in example_data]
+    if missing:
+        raise ValueError(
+            f"ModelEnergy: `example_data` must have an array for each input of the model, "
+            f"{expected}; it has none for {', '.join(missing)}."
+        )
+    return [example_data[tensor.name] for tensor in model.inputs]
+
+
+def _as_numpy(array: Any) -> np.ndarray:
+    if hasattr(array, "toarray"):  # a sparse matrix of SciPy
+        return array.toarray()
+    return ops.convert_to_numpy(array) if ops.is_tensor(array) else np.asarray(array)
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    """Whether `predict` takes an array: a last axis of size one may be missing, or too many."""
+    if len(shape) == len(expected) + 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    elif len(shape) == len(expected) - 1 and expected[-1] == 1:
+        shape = (*shape, 1)
+    return len(shape) == len(expected) and all(
+        size in (None, given) for size, given in zip(expected[1:], shape[1:], strict=True)
+    )

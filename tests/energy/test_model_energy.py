@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 from keras import layers, ops
 
 import keras_spiking
@@ -151,6 +152,73 @@ def test_a_nested_model_takes_its_inputs_by_name(rng):
     data = [rng.normal(size=(4, 2)), rng.normal(size=(4, 3))]
     rates = ModelEnergy(model, data).layer_rates
     assert rates[inner.get_layer("d")] == pytest.approx(np.abs(data[1]).mean(), rel=1e-5)
+
+
+class Columns:
+    """An array that a data frame holds, without a type of its own."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [((6, 5, 1), (6, 5)), ((6, 5), (6, 5, 1)), ((1,), ()), ((), (1,))],
+    ids=str,
+)
+def test_a_last_axis_of_size_one_is_as_in_predict(shape, given, nested, rng):
+    model = keras.Sequential([keras.Input(shape), layers.Reshape((-1,)), *dense_stack()])
+    called = model
+    if nested:
+        inputs = keras.Input(given)
+        called = keras.Model(inputs, model(inputs))
+    data = rng.normal(size=(40, *given)).astype("float32")
+    called.predict(data, verbose=0)
+    rates = ModelEnergy(called, data).layer_rates
+    expected = ModelEnergy(model, data.reshape(40, *shape)).layer_rates
+    for layer in model.layers:
+        assert rates[layer] == pytest.approx(expected[layer], rel=1e-6)
+    assert rates[model.layers[1]] == pytest.approx(np.abs(data).mean(), rel=1e-5)
+
+
+def test_a_nested_model_casts_what_it_gets():
+    inner = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="d")])
+    inputs = keras.Input((3,), dtype="int32")
+    model = keras.Model(inputs, inner(inputs))
+    rates = ModelEnergy(model, np.full((2, 3), 7)).layer_rates
+    assert rates[inner.get_layer("d")] == 7
+
+
+@pytest.mark.parametrize("kind", ["column", "sparse", "frame", "dictionary", "list"])
+def test_data_may_be_whatever_predict_takes(kind, rng):
+    wide, narrow = keras.Input((6,), name="wide"), keras.Input((1,), name="narrow")
+    out = layers.Dense(2)(layers.Concatenate(name="joined")([wide, narrow]))
+    arrays = [rng.normal(size=(5, 6)), rng.normal(size=(5, 1))]
+    of_list = keras.Model([wide, narrow], out)
+    of_dict = keras.Model({"narrow": narrow, "wide": wide}, out)
+    model, data = {
+        "column": (of_list, [arrays[0], arrays[1][:, 0]]),
+        "sparse": (of_list, [scipy.sparse.csr_matrix(arrays[0]), arrays[1]]),
+        "frame": (of_list, [Columns(arrays[0]), Columns(arrays[1])]),
+        "dictionary": (of_dict, {"wide": arrays[0], "narrow": arrays[1], "labels": arrays[1]}),
+        "list": (of_dict, [arrays[1], arrays[0]]),
+    }[kind]
+    rates = ModelEnergy(model, data).layer_rates
+    expected = np.abs(np.concatenate(arrays, axis=1)).mean()
+    assert rates[model.get_layer("joined")] == pytest.approx(expected, rel=1e-5)
+    wide_rate = np.abs(arrays[0]).mean()
+    assert rates[model.get_layer("wide")] == pytest.approx(wide_rate, rel=1e-5)
+
+
+def test_part_of_a_fixed_batch_is_enough_without_states(rng):
+    data = rng.normal(size=(3, 4))
+    model = keras.Sequential([keras.Input((4,), batch_size=2), *dense_stack()])
+    rates = ModelEnergy(model, data).layer_rates
+    assert rates[model.layers[0]] == pytest.approx(np.abs(data).mean(), rel=1e-5)
 
 
 class TestSpikes:
@@ -317,6 +385,7 @@ class TestErrors:
             (np.zeros((3, 5)), r"an array for each input.*\(None, 4\).*shape \(3, 5\)"),
             (np.zeros(4), r"received arrays of shape \(4,\)"),
             ([np.zeros((3, 4))] * 2, r"shape \(3, 4\), \(3, 4\)"),
+            (np.zeros((3, 4, 2)), r"received arrays of shape \(3, 4, 2\)"),
             ({"other": np.zeros((3, 4))}, "it has none for named"),
             (np.zeros((0, 4)), "one or more samples"),
             (np.full((2, 4), np.nan), "`example_data` must be finite; .* Leave out the samples"),
@@ -334,9 +403,10 @@ class TestErrors:
             ModelEnergy(model, data)
 
     def test_example_data_of_part_of_a_fixed_batch(self):
-        model = keras.Sequential([keras.Input((4,), batch_size=2), *dense_stack()])
-        with pytest.raises(ValueError, match=r"a multiple of 2 samples.*received 3"):
-            ModelEnergy(model, np.zeros((3, 4)))
+        layer = keras_spiking.SpikingActivation("relu", stateful=True)
+        model = keras.Sequential([keras.Input((5, 4), batch_size=2), layer])
+        with pytest.raises(ValueError, match=r"a multiple of 2 samples.*stateful; received 3"):
+            ModelEnergy(model, np.zeros((3, 5, 4)))
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
