@@ -1,13 +1,15 @@
 """The energy that a model would take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
 
 from keras_spiking import _checks
 from keras_spiking.config import default
-from keras_spiking.energy import devices, layer_stats, plot, report
+from keras_spiking.energy import layer_stats, plot, report
+from keras_spiking.energy.devices import DEVICES, Device, get_device, register_device
 from keras_spiking.energy.graph import (
     OVER_STEPS,
     Collector,
@@ -63,6 +65,8 @@ class ModelEnergy:
             random seeds as they were.
 
     Attributes:
+        devices: By name, every registered device, a `keras_spiking.energy.Device`. To read only:
+            `register_device` adds others.
         layer_stats: By layer, a dictionary with `"connections"`, `"neurons"` and `"spiking"`
             (whether it runs on a spiking device as it is). Nested models are there as their layers.
         layer_rates: By layer, the rate of what comes in, in hertz; empty without `example_data`.
@@ -88,7 +92,8 @@ class ModelEnergy:
     2433.252
     """
 
-    register_device = staticmethod(devices.register_device)
+    devices: Mapping[str, Device] = MappingProxyType(DEVICES)
+    register_device = staticmethod(register_device)
     register_layer = staticmethod(layer_stats.register_layer)
     compute_layer_stats = staticmethod(layer_stats.compute_layer_stats)
 
@@ -244,8 +249,8 @@ class ModelEnergy:
     def _repr_html_(self) -> str:
         return report.html(self, COLUMNS, 1, None)
 
-    def _device(self, name: str) -> devices.Device:
-        device = devices.get_device("ModelEnergy", name)
+    def _device(self, name: str) -> Device:
+        device = get_device("ModelEnergy", name)
         if device.spiking and not self.layer_rates:
             raise ValueError(
                 f"ModelEnergy: device {name!r} spikes, so its energy depends on rates; received "
