@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import keras
 
-from keras_spiking.layers import RepeatOverTime, SpikingActivation, TimeBatched
-
-# These apply what they wrap to each time step.
-OVER_STEPS = (keras.layers.TimeDistributed, TimeBatched)
+from keras_spiking.energy.spikes import OVER_STEPS, Content, behind, unwrapped
+from keras_spiking.layers import RepeatOverTime
 
 Shape = tuple[int | None, ...]
 
@@ -98,7 +96,7 @@ def walk(model: Any, values: list[Any], visitor: Visitor, prefix: str = "") -> l
         inputs = [value_of[id(tensor)] for tensor in node.input_tensors]
         layer = node.operation
         name = prefix + layer.name
-        inner = layer.layer if isinstance(layer, OVER_STEPS) else layer
+        inner = unwrapped(layer)
         if not is_graph(inner):
             outputs = visitor.apply(name, node, inputs)
         else:
@@ -174,35 +172,15 @@ def _sorted_nodes(model: Any) -> list[Any]:
     return order
 
 
-class Spikes(NamedTuple):
-    """What the spikes of a tensor are: the length of a step in seconds, and their scale.
-
-    Each has the height `1 / (dt * rate_scale)`.
-    """
-
-    dt: float
-    rate_scale: float
-
-
-class Content(NamedTuple):
-    """What a tensor holds: which spikes, if any, and whether its axis 1 is time.
-
-    Only the steps that `RepeatOverTime` makes are sure to be time: of others nothing says so.
-    """
-
-    spikes: Spikes | None = None
-    over_time: bool = False
-
-
 class Collector:
-    """Walks a graph to list its uses of layers, and the spikes that each gets.
+    """Walks a graph to list its uses of layers, and what comes into each.
 
     The value of a tensor is its `Content`.
     """
 
     def __init__(self) -> None:
         self.uses: list[LayerUse] = []
-        self.spikes: list[Spikes | None] = []
+        self.contents: list[list[Content]] = []
 
     def enter(self, value: Content, tensor: Any) -> Content:
         return value
@@ -210,24 +188,17 @@ class Collector:
     def apply(self, name: str, node: Any, values: list[Content]) -> list[Content]:
         over_time = [value.over_time for value in values]
         keeps_time = _keeps_time(node, over_time)
-        use = as_use(name, node, over_time, keeps_time)
-        spikes = values[0].spikes if len({value.spikes for value in values}) == 1 else None
-        self.uses.append(use)
-        self.spikes.append(spikes)
-        passed_on: Spikes | None = None
-        if isinstance(use.layer, SpikingActivation):
-            dt = float(keras.ops.convert_to_numpy(use.layer.dt))
-            passed_on = Spikes(dt, use.layer.rate_scale)
-        elif _rearranges(use.layer):
-            passed_on = spikes
+        self.uses.append(as_use(name, node, over_time, keeps_time))
+        self.contents.append(values)
+        output = behind(node.operation, values)._replace(over_time=keeps_time)
         # Further outputs are states.
-        return [Content(passed_on, keeps_time)] + [Content()] * (len(node.outputs) - 1)
+        return [output] + [Content()] * (len(node.outputs) - 1)
 
     def fold(self, value: Content) -> Content:
-        return Content(value.spikes)
+        return value._replace(over_time=False)
 
     def unfold(self, value: Content, like: Content) -> Content:
-        return Content(value.spikes, like.over_time)
+        return value._replace(over_time=like.over_time)
 
 
 def uses_of(model: Any) -> list[LayerUse]:
@@ -270,31 +241,3 @@ def _keeps_time(node: Any, over_time: list[bool]) -> bool:
         is_over_time and len(tensor.shape) == len(shape) and tensor.shape[1] == shape[1]
         for tensor, is_over_time in zip(node.input_tensors, over_time, strict=False)
     )
-
-
-# Spikes stay spikes in these (the random ones do nothing but in training).
-REARRANGING = (
-    keras.layers.ActivityRegularization,
-    keras.layers.AlphaDropout,
-    keras.layers.CenterCrop,
-    keras.layers.Concatenate,
-    keras.layers.Cropping1D,
-    keras.layers.Cropping2D,
-    keras.layers.Cropping3D,
-    keras.layers.Dropout,
-    keras.layers.Flatten,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.Identity,
-    keras.layers.InputLayer,
-    keras.layers.Permute,
-    keras.layers.RepeatVector,
-    keras.layers.Reshape,
-    keras.layers.ZeroPadding1D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.ZeroPadding3D,
-)
-
-
-def _rearranges(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer.layer if isinstance(layer, OVER_STEPS) else layer, REARRANGING)

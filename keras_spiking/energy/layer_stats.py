@@ -16,14 +16,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_spiking.energy.graph import (
-    REARRANGING,
-    LayerUse,
-    Shape,
-    as_use,
-    is_graph,
-    uses_of,
-)
+from keras_spiking.energy.graph import LayerUse, Shape, as_use, is_graph, uses_of
+from keras_spiking.energy.spikes import REARRANGING
 from keras_spiking.layers import (
     KerasSpikingLayer,
     LastStep,
@@ -214,6 +208,7 @@ _LINEAR = (
     layers.AveragePooling2D,
     layers.AveragePooling3D,
     layers.BatchNormalization,
+    layers.CenterCrop,
     layers.GlobalAveragePooling1D,
     layers.GlobalAveragePooling2D,
     layers.GlobalAveragePooling3D,

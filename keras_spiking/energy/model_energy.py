@@ -10,16 +10,9 @@ from keras_spiking import _checks
 from keras_spiking.config import default
 from keras_spiking.energy import layer_stats, plot, report
 from keras_spiking.energy.devices import DEVICES, Device, get_device, register_device
-from keras_spiking.energy.graph import (
-    OVER_STEPS,
-    Collector,
-    Content,
-    LayerUse,
-    is_graph,
-    uses_of,
-    walk,
-)
+from keras_spiking.energy.graph import Collector, LayerUse, is_graph, uses_of, walk
 from keras_spiking.energy.rates import measure_rates
+from keras_spiking.energy.spikes import Content, unwrapped
 
 COLUMNS = ("name", "output_shape", "params", "connections", "neurons", "energy cpu")
 
@@ -106,13 +99,16 @@ class ModelEnergy:
         self.layer_stats: dict[Any, layer_stats.Stats] = {}
         self.layer_rates: dict[Any, float] = {}
         self.spike_dts: dict[Any, list[float | None]] = {}
-        for use, spikes in zip(collector.uses, collector.spikes, strict=True):
+        self._contents: dict[Any, list[Content]] = {}
+        for use, contents in zip(collector.uses, collector.contents, strict=True):
             self.uses.setdefault(use.layer, []).append(use)
-            self.spike_dts.setdefault(use.layer, []).append(None if spikes is None else spikes.dt)
+            self._contents.setdefault(use.layer, []).extend(contents)
+            dts = [dt for content in contents for dt in content.dts]
+            self.spike_dts.setdefault(use.layer, []).append(min(dts, default=None))
         for layer, uses in self.uses.items():
             self.layer_stats[layer] = layer_stats.total(map(layer_stats.stats_of, uses))
         if example_data is not None:
-            rates = measure_rates(model, collector.spikes, example_data)
+            rates = measure_rates(model, len(collector.uses), example_data)
             for use, rate in zip(collector.uses, rates, strict=True):
                 self.layer_rates[use.layer] = self.layer_rates.get(use.layer, 0.0) + float(rate)
 
@@ -261,7 +257,7 @@ class ModelEnergy:
     def _layers_of(self, layer: keras.layers.Layer) -> list[keras.layers.Layer]:
         if layer in self.layer_stats:
             return [layer]
-        inner = layer.layer if isinstance(layer, OVER_STEPS) else layer
+        inner = unwrapped(layer)
         within = (use.layer for use in uses_of(inner)) if is_graph(inner) else ()
         found = [each for each in dict.fromkeys(within) if each in self.layer_stats]
         if not found:

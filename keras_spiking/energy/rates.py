@@ -1,36 +1,37 @@
 """What a model's layers get as input, on example data."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_spiking.energy.graph import Spikes, walk
+from keras_spiking.energy.graph import walk
+from keras_spiking.energy.spikes import Content, behind, is_filter, unwrapped
 from keras_spiking.layers.reset import layers_within
 
 BATCH_SIZE = 32
 
 
-def measure_rates(model: Any, spikes: list[Spikes | None], example_data: Any) -> np.ndarray:
+def measure_rates(model: Any, num_uses: int, example_data: Any) -> np.ndarray:
     """The rate of the inputs of each use of a layer, in hertz, over all elements and samples.
 
     Args:
         model: Model whose graph Keras knows. Its states are as before when this is over.
-        spikes: For each use, in the order of `walk`, what the spikes are that it gets, None if it
-            does not get spikes.
+        num_uses: How many uses of layers `walk` visits.
         example_data: Arrays of samples, in a structure that the model takes.
     """
     arrays = _checked(model, example_data)
     num_samples = len(arrays[0])
     batch_size = model.inputs[0].shape[0] or BATCH_SIZE
-    probe = _Probe(model, spikes)
+    probe = _Probe(model)
     before = [
         (variable, np.copy(ops.convert_to_numpy(variable)))
         for variable in model.variables
         if not variable.trainable
     ]
-    rates = np.zeros(len(spikes))
+    rates = np.zeros(num_uses)
     try:
         for start in range(0, num_samples, batch_size):
             batch = [array[start : start + batch_size] for array in arrays]
@@ -44,60 +45,113 @@ def measure_rates(model: Any, spikes: list[Spikes | None], example_data: Any) ->
 class _Probe(keras.Model):
     """Runs a model, and returns the rates of the inputs of all its layers."""
 
-    def __init__(self, model: Any, spikes: list[Spikes | None]):
+    def __init__(self, model: Any):
         # It must not cast: the layers do, each to its own type.
         super().__init__(name="probe", autocast=False)
         self.model = model
-        self.spikes = spikes
 
     def call(self, inputs: list[Any]) -> Any:
-        measure = _Measure(self.spikes)
-        walk(self.model, inputs, measure)
+        measure = _Measure()
+        walk(self.model, list(map(_Signal, inputs)), measure)
         return ops.stack(measure.rates)
 
 
-class _Measure:
-    """Walks a graph to run it, and to measure the rates. The value of a tensor is its value."""
+class _Signal(NamedTuple):
+    """A tensor as the model runs.
 
-    def __init__(self, spikes: list[Spikes | None]):
-        self.spikes = spikes
+    Attributes:
+        value: Its value.
+        content: What it holds.
+        magnitudes: Where spikes of several heights came together: the rate of each element in
+            hertz. Elsewhere it follows from the value.
+    """
+
+    value: Any
+    content: Content = Content()
+    magnitudes: Any = None
+
+    def rates(self) -> Any:
+        """The rate of each element in hertz: of spikes, their number per second."""
+        if self.magnitudes is not None:
+            return self.magnitudes
+        (scale,), dts = self.content.scales, self.content.dts
+        magnitudes = ops.abs(ops.cast(self.value, "float32"))
+        if self.content.whole and len(dts) == 1:
+            # Half precision does not hold every multiple of their height.
+            return ops.round(magnitudes * (dts[0] * scale)) / dts[0]
+        return magnitudes if scale == 1 else magnitudes * scale
+
+    def map(self, function: Any) -> "_Signal":
+        magnitudes = None if self.magnitudes is None else function(self.magnitudes)
+        return self._replace(value=function(self.value), magnitudes=magnitudes)
+
+
+class _Measure:
+    """Walks a graph to run it, and to measure the rates. The value of a tensor is a `_Signal`."""
+
+    def __init__(self) -> None:
         self.rates: list[Any] = []
 
-    def enter(self, value: Any, tensor: Any) -> Any:
-        value = ops.cast(value, tensor.dtype)
+    def enter(self, value: _Signal, tensor: Any) -> _Signal:
         rank = len(tensor.shape)
-        if len(value.shape) == rank:
-            return value
-        # Models of Keras add a last axis of size one where it is missing, and leave it out.
-        return ops.squeeze(value, -1) if len(value.shape) > rank else ops.expand_dims(value, -1)
 
-    def apply(self, name: str, node: Any, values: list[Any]) -> list[Any]:
-        self.rates.append(_rate(values, self.spikes[len(self.rates)]))
+        def fit(array: Any) -> Any:
+            if len(array.shape) == rank:
+                return array
+            # Models of Keras add a last axis of size one where it is missing, and leave it out.
+            return ops.squeeze(array, -1) if len(array.shape) > rank else ops.expand_dims(array, -1)
+
+        return value.map(fit)._replace(value=ops.cast(fit(value.value), tensor.dtype))
+
+    def apply(self, name: str, node: Any, values: list[_Signal]) -> list[_Signal]:
+        self.rates.append(_mean([value.rates() for value in values]))
         if node.is_input:
             return values
-        value_of = dict(zip(map(id, node.input_tensors), values, strict=True))
-        args, kwargs = keras.tree.map_structure(
-            lambda item: value_of.get(id(item), item), (node.arguments.args, node.arguments.kwargs)
-        )
-        return keras.tree.flatten(node.operation(*args, **kwargs))
+        outputs = _call(node, [value.value for value in values])
+        content = behind(node.operation, [value.content for value in values])
+        first = _Signal(outputs[0], content, _magnitudes_behind(node, values, content))
+        return [first, *map(_Signal, outputs[1:])]
 
-    def fold(self, value: Any) -> Any:
-        return ops.reshape(value, (-1, *ops.shape(value)[2:]))
+    def fold(self, value: _Signal) -> _Signal:
+        return value.map(lambda array: ops.reshape(array, (-1, *ops.shape(array)[2:])))
 
-    def unfold(self, value: Any, like: Any) -> Any:
-        return ops.reshape(value, (-1, ops.shape(like)[1], *ops.shape(value)[1:]))
+    def unfold(self, value: _Signal, like: _Signal) -> _Signal:
+        steps = ops.shape(like.value)[1]
+        return value.map(lambda array: ops.reshape(array, (-1, steps, *ops.shape(array)[1:])))
 
 
-def _rate(values: list[Any], spikes: Spikes | None) -> Any:
-    """The mean of `abs(values)` over everything; of spikes, their number per unit and second."""
-    total, size = 0.0, 0.0
-    for value in values:
-        magnitude = ops.abs(ops.cast(value, "float32"))
-        if spikes is not None:
-            # Half precision does not hold every multiple of their height.
-            magnitude = ops.round(magnitude * (spikes.dt * spikes.rate_scale)) / spikes.dt
-        total = total + ops.sum(magnitude)
-        size = size + ops.cast(ops.size(value), "float32")
+def _call(node: Any, tensors: Sequence[Any]) -> list[Any]:
+    """Calls the layer of a node again, on other tensors."""
+    tensor_of = dict(zip(map(id, node.input_tensors), tensors, strict=True))
+    args, kwargs = keras.tree.map_structure(
+        lambda item: tensor_of.get(id(item), item), (node.arguments.args, node.arguments.kwargs)
+    )
+    return keras.tree.flatten(node.operation(*args, **kwargs))
+
+
+def _magnitudes_behind(node: Any, values: list[_Signal], content: Content) -> Any:
+    """The rates behind a layer that passes spikes on, where its output's values do not say them."""
+    if not content.dts or (len(content.scales) == 1 and all(v.magnitudes is None for v in values)):
+        return None
+    layer = unwrapped(node.operation)
+    rates = [value.rates() for value in values]
+    if is_filter(layer):
+        # Not called, as it may have a state. It keeps the mean over time, but for its start.
+        time_axis = 0 if layer.time_major else 1
+        return rates[0] if layer.return_sequences else ops.mean(rates[0], axis=time_axis)
+    # What one value takes away from another arrives too; and it is the smaller of two values whose
+    # spikes may be the more numerous.
+    if isinstance(layer, keras.layers.Subtract):
+        rates = [rates[0], -rates[1]]
+    if isinstance(layer, keras.layers.Minimum):
+        return -_call(node, [-rate for rate in rates])[0]
+    return _call(node, rates)[0]
+
+
+def _mean(rates: Sequence[Any]) -> Any:
+    """The mean over all elements of several arrays."""
+    total = sum(ops.sum(rate) for rate in rates)
+    size = sum(ops.cast(ops.size(rate), "float32") for rate in rates)
     return total / size
 
 
