@@ -124,6 +124,31 @@ def node_of(tensor: Any) -> Any:
     return layer._inbound_nodes[node_index]
 
 
+def are_masks(node: Any) -> list[bool]:
+    """Of each tensor that a node gets, whether it is a mask."""
+    masks = {
+        id(tensor)
+        for name, item in node.arguments.kwargs.items()
+        if name.endswith("mask")
+        for tensor in keras.tree.flatten(item)
+    }
+    return [id(tensor) in masks for tensor in node.input_tensors]
+
+
+def without_masks(node: Any, values: list[Any]) -> list[Any]:
+    """The values of the tensors that a node gets, without those of masks."""
+    if node.is_input:
+        return values
+    return [value for value, is_mask in zip(values, are_masks(node), strict=True) if not is_mask]
+
+
+def makes_mask(node: Any) -> bool:
+    """Whether a node is an operation by which Keras makes one mask of another."""
+    return not isinstance(node.operation, keras.layers.Layer) and all(
+        tensor.dtype == "bool" for tensor in node.outputs
+    )
+
+
 def in_order(model: Any, inputs: Any) -> list[Any]:
     """A structure of inputs as a list, in the order of `model.inputs`."""
     if by_name(model, inputs):
@@ -186,6 +211,9 @@ class Collector:
         return value
 
     def apply(self, name: str, node: Any, values: list[Content]) -> list[Content]:
+        if makes_mask(node):
+            return [Content()] * len(node.outputs)
+        values = without_masks(node, values)
         over_time = [value.over_time for value in values]
         keeps_time = _keeps_time(node, over_time)
         self.uses.append(as_use(name, node, over_time, keeps_time))
@@ -213,7 +241,7 @@ def as_use(
 ) -> LayerUse:
     """A Keras node, with what rules need of it; axis 1 of these inputs, and the output, is time."""
     # An input has no inputs of its own.
-    inputs = node.input_tensors or node.outputs
+    inputs = without_masks(node, node.input_tensors) or node.outputs
     return LayerUse(
         node.operation, name, _shapes(inputs, over_time), _shapes(node.outputs, [keeps_time])
     )
@@ -237,7 +265,8 @@ def _keeps_time(node: Any, over_time: list[bool]) -> bool:
     if isinstance(layer, (keras.layers.Permute, keras.layers.Reshape)):
         return False
     shape = node.outputs[0].shape
+    tensors = without_masks(node, node.input_tensors)
     return any(
         is_over_time and len(tensor.shape) == len(shape) and tensor.shape[1] == shape[1]
-        for tensor, is_over_time in zip(node.input_tensors, over_time, strict=False)
+        for tensor, is_over_time in zip(tensors, over_time, strict=False)
     )

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_spiking.energy.graph import walk
+from keras_spiking.energy.graph import are_masks, makes_mask, walk, without_masks
 from keras_spiking.energy.spikes import Content, behind, is_filter, unwrapped
 from keras_spiking.layers.reset import layers_within
 
@@ -104,11 +104,13 @@ class _Measure:
         return value.map(fit)._replace(value=ops.cast(fit(value.value), tensor.dtype))
 
     def apply(self, name: str, node: Any, values: list[_Signal]) -> list[_Signal]:
-        self.rates.append(_mean([value.rates() for value in values]))
+        inputs = without_masks(node, values)
+        if not makes_mask(node):
+            self.rates.append(_mean([value.rates() for value in inputs]))
         if node.is_input:
             return values
         outputs = _call(node, [value.value for value in values])
-        content = behind(node.operation, [value.content for value in values])
+        content = behind(node.operation, [value.content for value in inputs])
         first = _Signal(outputs[0], content, _magnitudes_behind(node, values, content))
         return [first, *map(_Signal, outputs[1:])]
 
@@ -134,7 +136,10 @@ def _magnitudes_behind(node: Any, values: list[_Signal], content: Content) -> An
     if not content.dts or (len(content.scales) == 1 and all(v.magnitudes is None for v in values)):
         return None
     layer = unwrapped(node.operation)
-    rates = [value.rates() for value in values]
+    rates = [
+        value.value if is_mask else value.rates()
+        for value, is_mask in zip(values, are_masks(node), strict=True)
+    ]
     if is_filter(layer):
         # Not called, as it may have a state. It keeps the mean over time, but for its start.
         time_axis = 0 if layer.time_major else 1

@@ -318,3 +318,26 @@ class TestSpikes:
         synops, neurons = energy.layer_energy(layer, "loihi", dt=0.1)
         assert synops == pytest.approx(100 * energy.layer_energy(layer, "loihi", dt=0.001)[0])
         assert neurons == 0
+
+
+def test_masks_are_no_input_and_leave_steps_out(rng):
+    scales = (30.0, 2.0)
+    mask = np.arange(7) < np.array([[7], [4]])
+    data = [rng.normal(0, 20 / scale, (2, 7, 5)) * mask[..., None] for scale in scales]
+    inputs = [keras.Input((7, 5), name=name) for name in ("one", "other")]
+    spikes = [
+        spiking(scale, f"spikes_{tensor.name}")(layers.Masking()(tensor))
+        for tensor, scale in zip(inputs, scales, strict=True)
+    ]
+    x = layers.Dense(3, name="of_one")(spikes[0])
+    both = layers.Concatenate()(spikes)
+    both = layers.GlobalAveragePooling1D(name="mean")(both)
+    model = keras.Model(inputs, [x, layers.Dense(3, name="of_both")(both)])
+    energy = ModelEnergy(model, data)  # without a warning of operations that have no rule
+    assert all(isinstance(layer, layers.Layer) for layer in energy.uses)
+    assert energy.uses[model.get_layer("mean")][0].input_shapes == [(None, 7, 10)]
+    one, other = (counted(*each) for each in zip(data, scales, strict=True))
+    rate = energy.layer_rates
+    assert rate[model.get_layer("of_one")] == pytest.approx(one.mean() / DT, rel=1e-5)
+    mean = np.concatenate([one, other], -1).sum(axis=1) / mask.sum(axis=1, keepdims=True)
+    assert rate[model.get_layer("of_both")] == pytest.approx(mean.mean() / DT, rel=1e-5)
