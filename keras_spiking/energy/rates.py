@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_spiking.energy.graph import are_masks, makes_mask, walk, without_masks
-from keras_spiking.energy.spikes import Content, behind, is_filter, unwrapped
+from keras_spiking.energy.spikes import Content, behind, is_filter, is_scaling, unwrapped
 from keras_spiking.layers.reset import layers_within
 
 BATCH_SIZE = 32
@@ -133,13 +133,18 @@ def _call(node: Any, tensors: Sequence[Any]) -> list[Any]:
 
 def _magnitudes_behind(node: Any, values: list[_Signal], content: Content) -> Any:
     """The rates behind a layer that passes spikes on, where its output's values do not say them."""
-    if not content.dts or (len(content.scales) == 1 and all(v.magnitudes is None for v in values)):
-        return None
     layer = unwrapped(node.operation)
+    follows = len(content.scales) == 1 and all(value.magnitudes is None for value in values)
+    if not content.dts or (follows and not is_scaling(layer)):
+        return None
     rates = [
         value.value if is_mask else value.rates()
         for value, is_mask in zip(values, are_masks(node), strict=True)
     ]
+    if isinstance(layer, keras.layers.Multiply):
+        return _coincidences(node, values, rates)
+    if is_scaling(layer):
+        return rates[0]
     if is_filter(layer):
         # Not called, as it may have a state. It keeps the mean over time, but for its start.
         time_axis = 0 if layer.time_major else 1
@@ -151,6 +156,15 @@ def _magnitudes_behind(node: Any, values: list[_Signal], content: Content) -> An
     if isinstance(layer, keras.layers.Minimum):
         return -_call(node, [-rate for rate in rates])[0]
     return _call(node, rates)[0]
+
+
+def _coincidences(node: Any, values: list[_Signal], rates: list[Any]) -> Any:
+    """The rates of products of spikes; a factor that is no spikes scales them only."""
+    dts = [value.content.dts for value in values]
+    counts = [
+        rate * dt[0] if dt else ops.ones_like(rate) for rate, dt in zip(rates, dts, strict=True)
+    ]
+    return _call(node, counts)[0] / next(dt[0] for dt in dts if dt)
 
 
 def _mean(rates: Sequence[Any]) -> Any:

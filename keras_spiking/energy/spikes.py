@@ -2,7 +2,8 @@
 
 A spike has the height `1 / (dt * rate_scale)`. Behind a layer that passes spikes on, values are
 measured in this unit: a value of k heights is k spikes, be it the largest of a window, a sum of
-spikes that arrive together, or half a spike that is the average of one spike and none.
+spikes that arrive together, or half a spike that is the average of one spike and none. Behind a
+layer that scales spikes, they are as many as before it.
 """
 
 from collections.abc import Sequence
@@ -128,6 +129,15 @@ _IN_PARTS = (
     layers.UpSampling2D,
 )
 
+# A spike that is scaled is one spike still: on a device, the factor is part of the weights behind
+# it, and what normalization adds is part of a bias.
+_SCALING = (
+    layers.BatchNormalization,
+    layers.Multiply,
+    layers.Normalization,
+    layers.Rescaling,
+)
+
 
 def unwrapped(layer: Any) -> Any:
     """A layer, or the one that it applies to each time step."""
@@ -139,13 +149,25 @@ def is_filter(layer: Any) -> bool:
     return isinstance(unwrapped(layer), _FILTERS)
 
 
+def is_scaling(layer: Any) -> bool:
+    """Whether a layer changes the height of spikes, but not their number."""
+    return isinstance(unwrapped(layer), _SCALING)
+
+
 def behind(layer: Any, contents: Sequence[Content]) -> Content:
     """What a layer returns when it gets tensors of these contents; `over_time` is left out."""
     inner = unwrapped(layer)
     if isinstance(inner, SpikingActivation):
         dt = float(keras.ops.convert_to_numpy(inner.dt))
         return Content(frozenset({Spikes(dt, inner.rate_scale)}), whole=True)
-    if not any(content.dts for content in contents) or not isinstance(inner, _WHOLE + _IN_PARTS):
+    spiking = [content for content in contents if content.dts]
+    if spiking and is_scaling(inner):
+        return Content(_kinds(spiking))
+    if not spiking or not isinstance(inner, _WHOLE + _IN_PARTS):
         return Content()
     whole = isinstance(inner, _WHOLE) and all(content.whole for content in contents)
-    return Content(frozenset().union(*(content.kinds for content in contents)), whole)
+    return Content(_kinds(contents), whole)
+
+
+def _kinds(contents: Sequence[Content]) -> frozenset[Spikes | None]:
+    return frozenset().union(*(content.kinds for content in contents))

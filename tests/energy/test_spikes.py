@@ -149,6 +149,35 @@ def test_a_convolution_behind_pooling_gets_the_spikes_that_numpy_counts(rng):
     assert joules[1] > 30 * joules[0]
 
 
+SCALING = {
+    "rescaling": lambda: layers.Rescaling(1 / 255, offset=0.5),
+    "batch normalization": lambda: layers.BatchNormalization(beta_initializer="ones"),
+    "normalization": lambda: layers.Normalization(mean=3.0, variance=25.0),
+}
+
+
+@pytest.mark.parametrize("rate_scale", [1.0, 100.0])
+@pytest.mark.parametrize("name", SCALING)
+def test_a_scaled_spike_is_one_spike(name, rate_scale, rng):
+    data = rng.normal(0, 20 / rate_scale, (BATCH, *SHAPE)).astype("float32")
+    made = [TimeBatched(SCALING[name]()), TimeBatched(layers.MaxPooling2D(2))]
+    out = layers.Dense(5)
+    model = keras.Sequential([keras.Input(SHAPE), spiking(rate_scale), *made, out])
+    expected = pool(np.max)(counted(data, rate_scale)).mean() / DT
+    assert ModelEnergy(model, data).layer_rates[out] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("scales", [(30.0, 2.0), (30.0, None), (None, 1.0)], ids=str)
+def test_products_of_spikes_are_where_all_of_them_are(scales, rng):
+    data = [rng.normal(0, 20 / (scale or 20), (2, 7, 5)).astype("float32") for scale in scales]
+    energy = ModelEnergy(merged(layers.Multiply, scales, (7, 5)), data)
+    pairs = zip(data, scales, strict=True)
+    spikes = np.prod([counted(*each) for each in pairs if each[1] is not None], axis=0)
+    out = energy.model.get_layer("out")
+    assert energy.layer_rates[out] == pytest.approx(spikes.mean() / DT, rel=1e-5)
+    assert energy.table(("rate_from",))[-1] == {"rate_from": "spikes"}
+
+
 # A merge, and what arrives of spikes of the same height.
 MERGES = {
     "add": (layers.Add, lambda one, other: one + other),
