@@ -212,9 +212,18 @@ def _warnings(energy: "ModelEnergy", columns: Sequence[str], dt: float | None) -
             f"and the energy is that of steps of {used:g} s with the same rates in hertz. For that "
             "of the steps that were run, give their `dt`."
         )
-    unknown = [uses[0].name for layer, uses in energy.uses.items() if rule_for(layer) is None]
+    unknown = {
+        uses[0].name: _kinds(energy, layer) != {None}
+        for layer, uses in energy.uses.items()
+        if rule_for(layer) is None
+    }
     if unknown:
         notes.append(f"Counted as nothing, for want of a rule: {', '.join(unknown)}.")
+        hidden = [name for name, gets_spikes in unknown.items() if gets_spikes]
+        if hidden and spiking:
+            notes[-1] += (
+                f" Spikes go into {', '.join(hidden)}; behind, abs(input) is taken for the rate."
+            )
     return notes + _fixed_times(energy)
 
 
