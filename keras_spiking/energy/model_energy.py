@@ -41,11 +41,21 @@ class ModelEnergy:
     the connections around them. `register_layer` says how a layer of yours counts.
 
     The *rate* is the mean of `abs(input)` over `example_data`. Where the input comes from a
-    `SpikingActivation`, directly or through layers that only rearrange elements (`Flatten`,
-    `Reshape`, `Permute`, `Concatenate`, zero padding, cropping, dropout ...), it is the number of
-    its spikes, of which a step may have several, per unit and second, so that with the same `dt`
-    here and there a model costs what its spikes do. With another `dt` here, the rates in hertz stay
-    as they are, for these layers as for all.
+    `SpikingActivation`, directly or through layers that pass spikes on, `abs(input)` is measured in
+    spikes, of which each has the height :math:`1 / (\Delta t \, s)` for a `rate_scale` :math:`s`: a
+    value of :math:`k` heights is :math:`k` spikes. So the rate is their number per unit and second,
+    and with the same `dt` here and there a model costs what its spikes do. With another `dt` here,
+    the rates in hertz stay as they are, for these layers as for all.
+
+    Spikes are passed on by what moves elements (`Flatten`, `Reshape`, `Permute`, padding, cropping,
+    dropout ...), by pooling, upsampling, `Concatenate`, `Add` and other merges, by averages and
+    filters over time (`TemporalAvgPool`, `Lowpass` ...), and by `TimeDistributed` and `TimeBatched`
+    of these. Averages and filters return parts of spikes: half a height counts as half a spike.
+    Where spikes of several heights come together, each counts by its own height; of `Subtract` and
+    `Minimum` the rate is then the most that it can be. `BatchNormalization`, `Normalization` and
+    `Rescaling` leave the number of spikes as it is, and `Multiply` has a spike where all of its
+    factors that are spikes have one. Behind any other layer, such as one with weights or an
+    activation, the rate is the mean of `abs(input)`.
 
     A layer used :math:`k` times has the connections, neurons and rates of all its uses added up. As
     both factors of :math:`c \, r` grow, devices that spike charge its synapses :math:`k` times too
@@ -53,8 +63,8 @@ class ModelEnergy:
 
     Args:
         model: A Functional model, or a Sequential one that is built; others may be nested in it.
-        example_data: Arrays of samples, as the model takes them, to measure rates; without it,
-            devices that spike have no estimate. It is run in batches, and leaves states and
+        example_data: Arrays of samples, as `model.predict` takes them, to measure rates; without
+            it, devices that spike have no estimate. It is run in batches, and leaves states and
             random seeds as they were.
 
     Attributes:
@@ -64,8 +74,8 @@ class ModelEnergy:
             (whether it runs on a spiking device as it is). Nested models are there as their layers.
         layer_rates: By layer, the rate of what comes in, in hertz; empty without `example_data`.
         uses: By layer, where it is used: a list of `keras_spiking.energy.LayerUse`.
-        spike_dts: By layer, for each use, the time step in seconds of the spikes that come in, None
-            if what comes in is not spikes.
+        spike_dts: By layer, for each use, the time step in seconds of the spikes that come in (the
+            shortest of several), None if what comes in is not spikes.
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -163,8 +173,8 @@ class ModelEnergy:
         Args:
             columns: Names of columns: `"name"`, `"output_shape"`, `"params"`, `"connections"`,
                 `"neurons"`, `"rate"` (hertz), `"rate_from"` (`"spikes"` where they were counted,
-                `"abs(input)"` elsewhere), and, with any device D and in joules per inference,
-                `"energy D"`, `"synop_energy D"` and `"neuron_energy D"`.
+                `"abs(input)"` elsewhere, or both), and, with any device D and in joules per
+                inference, `"energy D"`, `"synop_energy D"` and `"neuron_energy D"`.
             timesteps_per_inference: As in `layer_energy`.
             dt: As in `layer_energy`.
 
