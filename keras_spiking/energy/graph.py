@@ -206,12 +206,15 @@ class Collector:
     def __init__(self) -> None:
         self.uses: list[LayerUse] = []
         self.contents: list[list[Content]] = []
+        # Of every node, in the order of `walk`: what is in its first output. Others are states.
+        self.outputs: list[Content] = []
 
     def enter(self, value: Content, tensor: Any) -> Content:
         return value
 
     def apply(self, name: str, node: Any, values: list[Content]) -> list[Content]:
         if makes_mask(node):
+            self.outputs.append(Content())
             return [Content()] * len(node.outputs)
         values = without_masks(node, values)
         over_time = [value.over_time for value in values]
@@ -219,7 +222,7 @@ class Collector:
         self.uses.append(as_use(name, node, over_time, keeps_time))
         self.contents.append(values)
         output = behind(node.operation, values)._replace(over_time=keeps_time)
-        # Further outputs are states.
+        self.outputs.append(output)
         return [output] + [Content()] * (len(node.outputs) - 1)
 
     def fold(self, value: Content) -> Content:

@@ -118,7 +118,7 @@ class ModelEnergy:
         for layer, uses in self.uses.items():
             self.layer_stats[layer] = layer_stats.total(map(layer_stats.stats_of, uses))
         if example_data is not None:
-            rates = measure_rates(model, len(collector.uses), example_data)
+            rates = measure_rates(model, collector.outputs, example_data)
             for use, rate in zip(collector.uses, rates, strict=True):
                 self.layer_rates[use.layer] = self.layer_rates.get(use.layer, 0.0) + float(rate)
 

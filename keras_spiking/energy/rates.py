@@ -8,34 +8,34 @@ import numpy as np
 from keras import ops
 
 from keras_spiking.energy.graph import are_masks, makes_mask, walk, without_masks
-from keras_spiking.energy.spikes import Content, behind, is_filter, is_scaling, unwrapped
+from keras_spiking.energy.spikes import Content, is_filter, is_scaling, unwrapped
 from keras_spiking.layers.reset import layers_within
 
 BATCH_SIZE = 32
 
 
-def measure_rates(model: Any, num_uses: int, example_data: Any) -> np.ndarray:
+def measure_rates(model: Any, contents: list[Content], example_data: Any) -> np.ndarray:
     """The rate of the inputs of each use of a layer, in hertz, over all elements and samples.
 
     Args:
         model: Model whose graph Keras knows. Its states are as before when this is over.
-        num_uses: How many uses of layers `walk` visits.
+        contents: What is in the first output of each node, in the order of `walk`.
         example_data: Arrays of samples, in a structure that the model takes.
     """
     arrays = _checked(model, example_data)
     num_samples = len(arrays[0])
     batch_size = model.inputs[0].shape[0] or BATCH_SIZE
-    probe = _Probe(model)
+    probe = _Probe(model, contents)
     before = [
         (variable, np.copy(ops.convert_to_numpy(variable)))
         for variable in model.variables
         if not variable.trainable
     ]
-    rates = np.zeros(num_uses)
+    rates: Any = 0.0
     try:
         for start in range(0, num_samples, batch_size):
             batch = [array[start : start + batch_size] for array in arrays]
-            rates += len(batch[0]) * probe.predict_on_batch(batch)
+            rates = rates + len(batch[0]) * probe.predict_on_batch(batch)
     finally:
         for variable, value in before:
             variable.assign(value)
@@ -45,13 +45,14 @@ def measure_rates(model: Any, num_uses: int, example_data: Any) -> np.ndarray:
 class _Probe(keras.Model):
     """Runs a model, and returns the rates of the inputs of all its layers."""
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, contents: list[Content]):
         # It must not cast: the layers do, each to its own type.
         super().__init__(name="probe", autocast=False)
         self.model = model
+        self.contents = contents
 
     def call(self, inputs: list[Any]) -> Any:
-        measure = _Measure()
+        measure = _Measure(self.contents)
         walk(self.model, list(map(_Signal, inputs)), measure)
         return ops.stack(measure.rates)
 
@@ -89,8 +90,9 @@ class _Signal(NamedTuple):
 class _Measure:
     """Walks a graph to run it, and to measure the rates. The value of a tensor is a `_Signal`."""
 
-    def __init__(self) -> None:
+    def __init__(self, contents: list[Content]):
         self.rates: list[Any] = []
+        self._contents = iter(contents)
 
     def enter(self, value: _Signal, tensor: Any) -> _Signal:
         rank = len(tensor.shape)
@@ -101,16 +103,16 @@ class _Measure:
             # Models of Keras add a last axis of size one where it is missing, and leave it out.
             return ops.squeeze(array, -1) if len(array.shape) > rank else ops.expand_dims(array, -1)
 
-        return value.map(fit)._replace(value=ops.cast(fit(value.value), tensor.dtype))
+        value = value.map(fit)
+        return value._replace(value=ops.cast(value.value, tensor.dtype))
 
     def apply(self, name: str, node: Any, values: list[_Signal]) -> list[_Signal]:
-        inputs = without_masks(node, values)
+        content = next(self._contents)
         if not makes_mask(node):
-            self.rates.append(_mean([value.rates() for value in inputs]))
+            self.rates.append(_mean([each.rates() for each in without_masks(node, values)]))
         if node.is_input:
             return values
         outputs = _call(node, [value.value for value in values])
-        content = behind(node.operation, [value.content for value in inputs])
         first = _Signal(outputs[0], content, _magnitudes_behind(node, values, content))
         return [first, *map(_Signal, outputs[1:])]
 

@@ -277,6 +277,17 @@ def test_spikes_of_two_time_steps_are_counted_each_in_its_own(rng):
     assert "counted in steps of 0.02, 0.05 s" in text
 
 
+def test_the_time_step_may_be_a_variable(rng):
+    data = rng.normal(0, 20, (2, 8, 5)).astype("float32")
+    dt = keras.Variable(DT, trainable=False)
+    made = spiking(3.0, dt=dt), layers.MaxPooling1D(2), layers.Dense(2)
+    model = keras.Sequential([keras.Input((8, 5)), *made])
+    expected = counted(data, 3.0).reshape(2, 4, 2, 5).max(axis=2).mean() / DT
+    energy = ModelEnergy(model, data)
+    assert energy.layer_rates[made[-1]] == pytest.approx(expected, rel=1e-5)
+    assert energy.spike_dts[made[-1]] == [pytest.approx(DT)]
+
+
 @pytest.mark.parametrize("between", [[], [layers.MaxPooling1D(2)]], ids=["directly", "pooled"])
 def test_they_stay_whole_numbers_in_half_precision(between, rng):
     dt = 0.003  # of which 1 / dt is no number of half precision
