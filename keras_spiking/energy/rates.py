@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_spiking.energy.graph import are_masks, makes_mask, walk, without_masks
-from keras_spiking.energy.spikes import Content, is_filter, is_scaling, unwrapped
+from keras_spiking.energy.spikes import Content, emits, is_filter, is_scaling, unwrapped
 from keras_spiking.layers.reset import layers_within
 
 BATCH_SIZE = 32
@@ -137,7 +137,7 @@ def _magnitudes_behind(node: Any, values: list[_Signal], content: Content) -> An
     """The rates behind a layer that passes spikes on, where its output's values do not say them."""
     layer = unwrapped(node.operation)
     follows = len(content.scales) == 1 and all(value.magnitudes is None for value in values)
-    if not content.dts or (follows and not is_scaling(layer)):
+    if not content.dts or emits(layer) or (follows and not is_scaling(layer)):
         return None
     rates = [
         value.value if is_mask else value.rates()
@@ -151,8 +151,8 @@ def _magnitudes_behind(node: Any, values: list[_Signal], content: Content) -> An
         # Not called, as it may have a state. It keeps the mean over time, but for its start.
         time_axis = 0 if layer.time_major else 1
         return rates[0] if layer.return_sequences else ops.mean(rates[0], axis=time_axis)
-    # What one value takes away from another arrives too; and it is the smaller of two values whose
-    # spikes may be the more numerous.
+    # Of spikes of two heights, those that are subtracted arrive too, and the smaller value may be
+    # more spikes. So take the most that it can be.
     if isinstance(layer, keras.layers.Subtract):
         rates = [rates[0], -rates[1]]
     if isinstance(layer, keras.layers.Minimum):

@@ -144,6 +144,11 @@ def unwrapped(layer: Any) -> Any:
     return layer.layer if isinstance(layer, OVER_STEPS) else layer
 
 
+def emits(layer: Any) -> bool:
+    """Whether a layer returns spikes of its own."""
+    return isinstance(unwrapped(layer), SpikingActivation)
+
+
 def is_filter(layer: Any) -> bool:
     """Whether a layer spreads spikes over time."""
     return isinstance(unwrapped(layer), _FILTERS)
@@ -157,7 +162,7 @@ def is_scaling(layer: Any) -> bool:
 def behind(layer: Any, contents: Sequence[Content]) -> Content:
     """What a layer returns when it gets tensors of these contents; `over_time` is left out."""
     inner = unwrapped(layer)
-    if isinstance(inner, SpikingActivation):
+    if emits(inner):
         dt = float(keras.ops.convert_to_numpy(inner.dt))
         return Content(frozenset({Spikes(dt, inner.rate_scale)}), whole=True)
     spiking = [content for content in contents if content.dts]

@@ -263,6 +263,20 @@ def test_spikes_of_two_heights_are_passed_on_further(stateful, sequences, rng):
     assert energy.layer_rates[out] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("stateful", [True, False], ids=["stateful", "stateless"])
+def test_spikes_of_two_heights_that_make_others_spike_end_there(stateful, rng):
+    data = rng.normal(0, 1, (2, 7, 5)).astype("float32")
+    inputs = keras.Input((7, 5), batch_size=2)
+    x = layers.Add()([spiking(30.0, "one")(inputs), spiking(2.0, "other")(inputs)])
+    options = {"dt": DT, "rate_scale": 8.0, "initial_voltage": 0.3, "stateful": stateful}
+    x = keras_spiking.SpikingActivation("relu", **options)(x)
+    model = keras.Model(inputs, layers.Dense(2, name="out")(x))
+    values = counted(data, 30.0) / (DT * 30) + counted(data, 2.0) / (DT * 2)
+    spikes = integrate_and_fire(values * 8, DT, np.full((2, 5), 0.3))[0]
+    rate = ModelEnergy(model, data).layer_rates[model.get_layer("out")]
+    assert rate == pytest.approx(spikes.mean(), rel=1e-5)
+
+
 def test_spikes_of_two_time_steps_are_counted_each_in_its_own(rng):
     data = rng.normal(0, 20, (2, 7, 5)).astype("float32")
     inputs = keras.Input((7, 5))
