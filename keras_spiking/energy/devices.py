@@ -26,6 +26,7 @@ fully digital neuromorphic processor", Frontiers in Neuroscience 17, 2023,
 doi:10.3389/fnins.2023.1187252, compare such figures and have none for it either).
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +101,7 @@ DEVICES = {
 def register_device(
     device_name: str, energy_per_synop: float, energy_per_neuron: float, spiking: bool
 ) -> None:
-    """Adds a device, or replaces the one of that name.
+    """Adds a device, or replaces the one of that name, with a warning.
 
     Args:
         device_name: What to call it.
@@ -113,7 +114,14 @@ def register_device(
         TypeError: If an argument has a wrong type.
         ValueError: If the name is empty or an energy is negative or not finite.
     """
-    DEVICES[device_name] = Device(device_name, energy_per_synop, energy_per_neuron, spiking)
+    device = Device(device_name, energy_per_synop, energy_per_neuron, spiking)
+    if device_name in DEVICES:
+        warnings.warn(
+            f"register_device: {device_name!r} was registered already, and is replaced: it was "
+            f"{DEVICES[device_name]}, and is now {device}. Choose another name to keep both.",
+            stacklevel=2,
+        )
+    DEVICES[device_name] = device
 
 
 def get_device(owner: str, name: Any) -> Device:

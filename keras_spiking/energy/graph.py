@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import keras
 
-from keras_spiking.layers import RepeatOverTime, SpikingActivation, TimeBatched
-
-# These apply what they wrap to each time step.
-OVER_STEPS = (keras.layers.TimeDistributed, TimeBatched)
+from keras_spiking.energy.spikes import OVER_STEPS, Content, behind, unwrapped
+from keras_spiking.layers import RepeatOverTime
 
 Shape = tuple[int | None, ...]
 
@@ -53,6 +51,9 @@ class LayerUse:
 class Visitor(Protocol):
     """What `walk` carries through a graph: a value for each tensor."""
 
+    def enter(self, value: Any, tensor: Any) -> Any:
+        """What becomes of a value as it enters a model by one of the model's inputs."""
+
     def apply(self, name: str, node: Any, values: list[Any]) -> list[Any]:
         """The values of a node's outputs, from those of its inputs."""
 
@@ -82,7 +83,10 @@ def walk(model: Any, values: list[Any], visitor: Visitor, prefix: str = "") -> l
     Returns:
         The value of each of `model.outputs`.
     """
-    value_of = {id(tensor): value for tensor, value in zip(model.inputs, values, strict=True)}
+    value_of = {
+        id(tensor): visitor.enter(value, tensor)
+        for tensor, value in zip(model.inputs, values, strict=True)
+    }
     if not prefix:
         for tensor in model.inputs:
             layer, *_ = tensor._keras_history
@@ -92,7 +96,7 @@ def walk(model: Any, values: list[Any], visitor: Visitor, prefix: str = "") -> l
         inputs = [value_of[id(tensor)] for tensor in node.input_tensors]
         layer = node.operation
         name = prefix + layer.name
-        inner = layer.layer if isinstance(layer, OVER_STEPS) else layer
+        inner = unwrapped(layer)
         if not is_graph(inner):
             outputs = visitor.apply(name, node, inputs)
         else:
@@ -118,6 +122,31 @@ def node_of(tensor: Any) -> Any:
     # Keras has no public way to ask.
     layer, node_index, _ = tensor._keras_history
     return layer._inbound_nodes[node_index]
+
+
+def are_masks(node: Any) -> list[bool]:
+    """Of each tensor that a node gets, whether it is a mask."""
+    masks = {
+        id(tensor)
+        for name, item in node.arguments.kwargs.items()
+        if name.endswith("mask")
+        for tensor in keras.tree.flatten(item)
+    }
+    return [id(tensor) in masks for tensor in node.input_tensors]
+
+
+def without_masks(node: Any, values: list[Any]) -> list[Any]:
+    """The values of the tensors that a node gets, without those of masks."""
+    if node.is_input:
+        return values
+    return [value for value, is_mask in zip(values, are_masks(node), strict=True) if not is_mask]
+
+
+def makes_mask(node: Any) -> bool:
+    """Whether a node is an operation by which Keras makes one mask of another."""
+    return not isinstance(node.operation, keras.layers.Layer) and all(
+        tensor.dtype == "bool" for tensor in node.outputs
+    )
 
 
 def in_order(model: Any, inputs: Any) -> list[Any]:
@@ -168,57 +197,39 @@ def _sorted_nodes(model: Any) -> list[Any]:
     return order
 
 
-class Spikes(NamedTuple):
-    """What the spikes of a tensor are: the length of a step in seconds, and their scale.
-
-    Each has the height `1 / (dt * rate_scale)`.
-    """
-
-    dt: float
-    rate_scale: float
-
-
-class Content(NamedTuple):
-    """What a tensor holds: which spikes, if any, and whether its axis 1 is time.
-
-    Only the steps that `RepeatOverTime` makes are sure to be time: of others nothing says so.
-    """
-
-    spikes: Spikes | None = None
-    over_time: bool = False
-
-
 class Collector:
-    """Walks a graph to list its uses of layers, and the spikes that each gets.
+    """Walks a graph to list its uses of layers, and what comes into each.
 
     The value of a tensor is its `Content`.
     """
 
     def __init__(self) -> None:
         self.uses: list[LayerUse] = []
-        self.spikes: list[Spikes | None] = []
+        self.contents: list[list[Content]] = []
+        # Of every node, in the order of `walk`: what is in its first output. Others are states.
+        self.outputs: list[Content] = []
+
+    def enter(self, value: Content, tensor: Any) -> Content:
+        return value
 
     def apply(self, name: str, node: Any, values: list[Content]) -> list[Content]:
+        if makes_mask(node):
+            self.outputs.append(Content())
+            return [Content()] * len(node.outputs)
+        values = without_masks(node, values)
         over_time = [value.over_time for value in values]
         keeps_time = _keeps_time(node, over_time)
-        use = as_use(name, node, over_time, keeps_time)
-        spikes = values[0].spikes if len({value.spikes for value in values}) == 1 else None
-        self.uses.append(use)
-        self.spikes.append(spikes)
-        passed_on: Spikes | None = None
-        if isinstance(use.layer, SpikingActivation):
-            dt = float(keras.ops.convert_to_numpy(use.layer.dt))
-            passed_on = Spikes(dt, use.layer.rate_scale)
-        elif _rearranges(use.layer):
-            passed_on = spikes
-        # Further outputs are states.
-        return [Content(passed_on, keeps_time)] + [Content()] * (len(node.outputs) - 1)
+        self.uses.append(as_use(name, node, over_time, keeps_time))
+        self.contents.append(values)
+        output = behind(node.operation, values)._replace(over_time=keeps_time)
+        self.outputs.append(output)
+        return [output] + [Content()] * (len(node.outputs) - 1)
 
     def fold(self, value: Content) -> Content:
-        return Content(value.spikes)
+        return value._replace(over_time=False)
 
     def unfold(self, value: Content, like: Content) -> Content:
-        return Content(value.spikes, like.over_time)
+        return value._replace(over_time=like.over_time)
 
 
 def uses_of(model: Any) -> list[LayerUse]:
@@ -233,7 +244,7 @@ def as_use(
 ) -> LayerUse:
     """A Keras node, with what rules need of it; axis 1 of these inputs, and the output, is time."""
     # An input has no inputs of its own.
-    inputs = node.input_tensors or node.outputs
+    inputs = without_masks(node, node.input_tensors) or node.outputs
     return LayerUse(
         node.operation, name, _shapes(inputs, over_time), _shapes(node.outputs, [keeps_time])
     )
@@ -257,35 +268,8 @@ def _keeps_time(node: Any, over_time: list[bool]) -> bool:
     if isinstance(layer, (keras.layers.Permute, keras.layers.Reshape)):
         return False
     shape = node.outputs[0].shape
+    tensors = without_masks(node, node.input_tensors)
     return any(
         is_over_time and len(tensor.shape) == len(shape) and tensor.shape[1] == shape[1]
-        for tensor, is_over_time in zip(node.input_tensors, over_time, strict=False)
+        for tensor, is_over_time in zip(tensors, over_time, strict=False)
     )
-
-
-# Spikes stay spikes in these (the random ones do nothing but in training).
-REARRANGING = (
-    keras.layers.ActivityRegularization,
-    keras.layers.AlphaDropout,
-    keras.layers.CenterCrop,
-    keras.layers.Concatenate,
-    keras.layers.Cropping1D,
-    keras.layers.Cropping2D,
-    keras.layers.Cropping3D,
-    keras.layers.Dropout,
-    keras.layers.Flatten,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.Identity,
-    keras.layers.InputLayer,
-    keras.layers.Permute,
-    keras.layers.RepeatVector,
-    keras.layers.Reshape,
-    keras.layers.ZeroPadding1D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.ZeroPadding3D,
-)
-
-
-def _rearranges(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer.layer if isinstance(layer, OVER_STEPS) else layer, REARRANGING)

@@ -16,14 +16,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_spiking.energy.graph import (
-    REARRANGING,
-    LayerUse,
-    Shape,
-    as_use,
-    is_graph,
-    uses_of,
-)
+from keras_spiking.energy.graph import LayerUse, Shape, as_use, is_graph, uses_of
+from keras_spiking.energy.spikes import REARRANGING
 from keras_spiking.layers import (
     KerasSpikingLayer,
     LastStep,
@@ -42,6 +36,8 @@ RULES: dict[type, Rule] = {}
 
 def register_layer(layer_class: Any) -> Callable[[Rule], Rule]:
     """Makes the function that it decorates count for a class of layers and its subclasses.
+
+    A class that has a function already, be it the library's own, gets the new one, with a warning.
 
     The function takes a `keras_spiking.energy.LayerUse`, and returns a dictionary with any of
     `"connections"` (default 0), `"neurons"` (0), both per time step, and `"spiking"` (True),
@@ -76,10 +72,22 @@ def register_layer(layer_class: Any) -> Callable[[Rule], Rule]:
         )
 
     def register(rule: Rule) -> Rule:
+        if layer_class in RULES:
+            warnings.warn(
+                f"register_layer: layers of class {layer_class.__name__} had a rule already, "
+                f"{_named(RULES[layer_class])}, which {_named(rule)} replaces. To keep it, make a "
+                f"subclass of {layer_class.__name__}, and register that.",
+                stacklevel=2,
+            )
         RULES[layer_class] = rule
         return rule
 
     return register
+
+
+def _named(rule: Rule) -> str:
+    name = getattr(rule, "__qualname__", repr(rule))
+    return f"{getattr(rule, '__module__', '')}.{name}"
 
 
 def compute_layer_stats(layer: layers.Layer, node: Any = None) -> Stats:
@@ -200,6 +208,7 @@ _LINEAR = (
     layers.AveragePooling2D,
     layers.AveragePooling3D,
     layers.BatchNormalization,
+    layers.CenterCrop,
     layers.GlobalAveragePooling1D,
     layers.GlobalAveragePooling2D,
     layers.GlobalAveragePooling3D,

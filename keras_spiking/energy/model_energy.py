@@ -1,23 +1,18 @@
 """The energy that a model would take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
 
 from keras_spiking import _checks
 from keras_spiking.config import default
-from keras_spiking.energy import devices, layer_stats, plot, report
-from keras_spiking.energy.graph import (
-    OVER_STEPS,
-    Collector,
-    Content,
-    LayerUse,
-    is_graph,
-    uses_of,
-    walk,
-)
+from keras_spiking.energy import layer_stats, plot, report
+from keras_spiking.energy.devices import DEVICES, Device, get_device, register_device
+from keras_spiking.energy.graph import Collector, LayerUse, is_graph, uses_of, walk
 from keras_spiking.energy.rates import measure_rates
+from keras_spiking.energy.spikes import Content, unwrapped
 
 COLUMNS = ("name", "output_shape", "params", "connections", "neurons", "energy cpu")
 
@@ -46,11 +41,21 @@ class ModelEnergy:
     the connections around them. `register_layer` says how a layer of yours counts.
 
     The *rate* is the mean of `abs(input)` over `example_data`. Where the input comes from a
-    `SpikingActivation`, directly or through layers that only rearrange elements (`Flatten`,
-    `Reshape`, `Permute`, `Concatenate`, zero padding, cropping, dropout ...), it is the number of
-    its spikes, of which a step may have several, per unit and second, so that with the same `dt`
-    here and there a model costs what its spikes do. With another `dt` here, the rates in hertz stay
-    as they are, for these layers as for all.
+    `SpikingActivation`, directly or through layers that pass spikes on, `abs(input)` is measured in
+    spikes, of which each has the height :math:`1 / (\Delta t \, s)` for a `rate_scale` :math:`s`: a
+    value of :math:`k` heights is :math:`k` spikes. So the rate is their number per unit and second,
+    and with the same `dt` here and there a model costs what its spikes do. With another `dt` here,
+    the rates in hertz stay as they are, for these layers as for all.
+
+    Spikes are passed on by what moves elements (`Flatten`, `Reshape`, `Permute`, padding, cropping,
+    dropout ...), by pooling, upsampling, `Concatenate`, `Add` and other merges, by averages and
+    filters over time (`TemporalAvgPool`, `Lowpass` ...), and by `TimeDistributed` and `TimeBatched`
+    of these. Averages and filters return parts of spikes: half a height counts as half a spike.
+    Where spikes of several heights come together, each counts by its own height; of `Subtract` and
+    `Minimum` the rate is then the most that it can be. `BatchNormalization`, `Normalization` and
+    `Rescaling` leave the number of spikes as it is, and `Multiply` has a spike where all of its
+    factors that are spikes have one. Behind any other layer, such as one with weights or an
+    activation, the rate is the mean of `abs(input)`.
 
     A layer used :math:`k` times has the connections, neurons and rates of all its uses added up. As
     both factors of :math:`c \, r` grow, devices that spike charge its synapses :math:`k` times too
@@ -58,17 +63,19 @@ class ModelEnergy:
 
     Args:
         model: A Functional model, or a Sequential one that is built; others may be nested in it.
-        example_data: Arrays of samples, as the model takes them, to measure rates; without it,
-            devices that spike have no estimate. It is run in batches, and leaves states and
+        example_data: Arrays of samples, as `model.predict` takes them, to measure rates; without
+            it, devices that spike have no estimate. It is run in batches, and leaves states and
             random seeds as they were.
 
     Attributes:
+        devices: By name, every registered device, a `keras_spiking.energy.Device`. To read only:
+            `register_device` adds others.
         layer_stats: By layer, a dictionary with `"connections"`, `"neurons"` and `"spiking"`
             (whether it runs on a spiking device as it is). Nested models are there as their layers.
         layer_rates: By layer, the rate of what comes in, in hertz; empty without `example_data`.
         uses: By layer, where it is used: a list of `keras_spiking.energy.LayerUse`.
-        spike_dts: By layer, for each use, the time step in seconds of the spikes that come in, None
-            if what comes in is not spikes.
+        spike_dts: By layer, for each use, the time step in seconds of the spikes that come in (the
+            shortest of several), None if what comes in is not spikes.
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -88,7 +95,8 @@ class ModelEnergy:
     2433.252
     """
 
-    register_device = staticmethod(devices.register_device)
+    devices: Mapping[str, Device] = MappingProxyType(DEVICES)
+    register_device = staticmethod(register_device)
     register_layer = staticmethod(layer_stats.register_layer)
     compute_layer_stats = staticmethod(layer_stats.compute_layer_stats)
 
@@ -101,13 +109,16 @@ class ModelEnergy:
         self.layer_stats: dict[Any, layer_stats.Stats] = {}
         self.layer_rates: dict[Any, float] = {}
         self.spike_dts: dict[Any, list[float | None]] = {}
-        for use, spikes in zip(collector.uses, collector.spikes, strict=True):
+        self._contents: dict[Any, list[Content]] = {}
+        for use, contents in zip(collector.uses, collector.contents, strict=True):
             self.uses.setdefault(use.layer, []).append(use)
-            self.spike_dts.setdefault(use.layer, []).append(None if spikes is None else spikes.dt)
+            self._contents.setdefault(use.layer, []).extend(contents)
+            dts = [dt for content in contents for dt in content.dts]
+            self.spike_dts.setdefault(use.layer, []).append(min(dts, default=None))
         for layer, uses in self.uses.items():
             self.layer_stats[layer] = layer_stats.total(map(layer_stats.stats_of, uses))
         if example_data is not None:
-            rates = measure_rates(model, collector.spikes, example_data)
+            rates = measure_rates(model, collector.outputs, example_data)
             for use, rate in zip(collector.uses, rates, strict=True):
                 self.layer_rates[use.layer] = self.layer_rates.get(use.layer, 0.0) + float(rate)
 
@@ -162,8 +173,8 @@ class ModelEnergy:
         Args:
             columns: Names of columns: `"name"`, `"output_shape"`, `"params"`, `"connections"`,
                 `"neurons"`, `"rate"` (hertz), `"rate_from"` (`"spikes"` where they were counted,
-                `"abs(input)"` elsewhere), and, with any device D and in joules per inference,
-                `"energy D"`, `"synop_energy D"` and `"neuron_energy D"`.
+                `"abs(input)"` elsewhere, or both), and, with any device D and in joules per
+                inference, `"energy D"`, `"synop_energy D"` and `"neuron_energy D"`.
             timesteps_per_inference: As in `layer_energy`.
             dt: As in `layer_energy`.
 
@@ -244,8 +255,8 @@ class ModelEnergy:
     def _repr_html_(self) -> str:
         return report.html(self, COLUMNS, 1, None)
 
-    def _device(self, name: str) -> devices.Device:
-        device = devices.get_device("ModelEnergy", name)
+    def _device(self, name: str) -> Device:
+        device = get_device("ModelEnergy", name)
         if device.spiking and not self.layer_rates:
             raise ValueError(
                 f"ModelEnergy: device {name!r} spikes, so its energy depends on rates; received "
@@ -256,7 +267,7 @@ class ModelEnergy:
     def _layers_of(self, layer: keras.layers.Layer) -> list[keras.layers.Layer]:
         if layer in self.layer_stats:
             return [layer]
-        inner = layer.layer if isinstance(layer, OVER_STEPS) else layer
+        inner = unwrapped(layer)
         within = (use.layer for use in uses_of(inner)) if is_graph(inner) else ()
         found = [each for each in dict.fromkeys(within) if each in self.layer_stats]
         if not found:

@@ -9,8 +9,8 @@ import keras
 
 from keras_spiking.config import default
 from keras_spiking.energy import devices
-from keras_spiking.energy.graph import OVER_STEPS
 from keras_spiking.energy.layer_stats import rule_for
+from keras_spiking.energy.spikes import OVER_STEPS, Spikes
 from keras_spiking.layers import KerasSpikingLayer
 
 if TYPE_CHECKING:
@@ -80,11 +80,16 @@ def _value(energy: "ModelEnergy", layer: Any, column: str, steps: int, dt: float
     if column == "rate":
         return energy.layer_rates[layer]
     if column == "rate_from":
-        sources = {"abs(input)" if each is None else "spikes" for each in energy.spike_dts[layer]}
+        sources = {"abs(input)" if kind is None else "spikes" for kind in _kinds(energy, layer)}
         return " and ".join(sorted(sources))
     kind, _, device = column.partition(" ")
     synops, neurons = energy.layer_energy(layer, device, steps, dt)
     return {"energy": synops + neurons, "synop_energy": synops, "neuron_energy": neurons}[kind]
+
+
+def _kinds(energy: "ModelEnergy", layer: Any) -> set[Spikes | None]:
+    """What a layer gets: kinds of spikes, and None for what is no spikes."""
+    return {kind for content in energy._contents[layer] for kind in content.kinds}
 
 
 def _cells(
@@ -167,9 +172,7 @@ def _notes(
     notes = ["Energies are in joules per inference, rates in hertz."]
     if energy.layer_rates:
         counted = [
-            uses[0].name
-            for layer, uses in energy.uses.items()
-            if any(each is not None for each in energy.spike_dts[layer])
+            uses[0].name for layer, uses in energy.uses.items() if _kinds(energy, layer) != {None}
         ]
         if counted:
             notes[0] += (
@@ -200,7 +203,8 @@ def _warnings(energy: "ModelEnergy", columns: Sequence[str], dt: float | None) -
             f"Not spiking: {', '.join(to_convert)}. For {', '.join(dict.fromkeys(spiking))} they "
             "are taken to be converted to spiking neurons of the same rates."
         )
-    dts = {each for of_uses in energy.spike_dts.values() for each in of_uses if each is not None}
+    kinds = {kind for layer in energy.uses for kind in _kinds(energy, layer)}
+    dts = {kind.dt for kind in kinds if kind is not None}
     used = default.dt if dt is None else dt
     if spiking and dts - {used}:
         notes.append(
@@ -208,9 +212,18 @@ def _warnings(energy: "ModelEnergy", columns: Sequence[str], dt: float | None) -
             f"and the energy is that of steps of {used:g} s with the same rates in hertz. For that "
             "of the steps that were run, give their `dt`."
         )
-    unknown = [uses[0].name for layer, uses in energy.uses.items() if rule_for(layer) is None]
+    unknown = {
+        uses[0].name: _kinds(energy, layer) != {None}
+        for layer, uses in energy.uses.items()
+        if rule_for(layer) is None
+    }
     if unknown:
         notes.append(f"Counted as nothing, for want of a rule: {', '.join(unknown)}.")
+        hidden = [name for name, gets_spikes in unknown.items() if gets_spikes]
+        if hidden and spiking:
+            notes[-1] += (
+                f" Spikes go into {', '.join(hidden)}; behind, abs(input) is taken for the rate."
+            )
     return notes + _fixed_times(energy)
 
 

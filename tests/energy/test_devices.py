@@ -9,9 +9,12 @@ from keras_spiking.energy import Device, devices, register_device
 
 
 @pytest.fixture(autouse=True)
-def own_devices(monkeypatch):
+def own_devices():
     """Lets each test register devices that the others do not see."""
-    monkeypatch.setattr(devices, "DEVICES", dict(devices.DEVICES))
+    before = dict(devices.DEVICES)
+    yield
+    devices.DEVICES.clear()
+    devices.DEVICES.update(before)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +59,28 @@ def test_a_registered_device_has_columns_of_its_own():
     energy = keras_spiking.ModelEnergy(model, np.full((1, 4), 1000.0))
     expected = {"synop_energy my chip": 12e-12, "neuron_energy my chip": 6.0}
     assert energy.table(list(expected)) == [pytest.approx(expected)]
-    register_device("my chip", 0, 0, spiking=False)
+    with pytest.warns(UserWarning, match="'my chip' was registered already"):
+        register_device("my chip", 0, 0, spiking=False)
     assert energy.total_energy("my chip") == 0
+
+
+def test_the_registered_devices_are_a_mapping_to_read():
+    registered = keras_spiking.ModelEnergy.devices
+    assert list(registered) == list(devices.DEVICES)
+    assert registered["loihi"].energy_per_neuron == 81e-12
+    assert "my chip" not in registered
+    register_device("my chip", 1e-12, 2e-12, spiking=True)
+    assert registered["my chip"] == Device("my chip", 1e-12, 2e-12, spiking=True)
+    with pytest.raises(TypeError):
+        registered["other"] = registered["my chip"]
+
+
+def test_a_device_that_replaces_another_says_so():
+    words = r"'cpu' was registered already.* it was .*8.6e-09.* is now .*energy_per_synop=1.0, "
+    with pytest.warns(UserWarning, match=words) as caught:
+        register_device("cpu", 1, 2, spiking=False)
+    assert caught[0].filename == __file__
+    assert keras_spiking.ModelEnergy.devices["cpu"].energy_per_neuron == 2
 
 
 @pytest.mark.parametrize(

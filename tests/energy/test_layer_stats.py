@@ -323,6 +323,18 @@ def test_a_registered_rule_counts_for_a_class_and_its_subclasses():
     assert stats_of(Times(3), (4,)) == stats_of(layers.Dense(3), (4,))
 
 
+def test_a_rule_that_replaces_another_says_so():
+    def dense(use):
+        return {"connections": 1}
+
+    words = r"class Dense had a rule already, keras_spiking\.energy\.layer_stats\._dense, which "
+    with pytest.warns(UserWarning, match=words + r".*\.dense replaces") as caught:
+        register_layer(layers.Dense)(dense)
+    assert caught[0].filename == __file__
+    assert stats_of(layers.Dense(3), (4,))["connections"] == 1
+    register_layer(Times)(dense)  # a subclass is a class of its own
+
+
 @pytest.mark.parametrize("wrong", [{"synapses": 3}, 12, None])
 def test_a_rule_must_return_known_statistics(wrong):
     register_layer(Twice)(lambda use: wrong)

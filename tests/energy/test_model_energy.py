@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 from keras import layers, ops
 
 import keras_spiking
@@ -153,108 +154,71 @@ def test_a_nested_model_takes_its_inputs_by_name(rng):
     assert rates[inner.get_layer("d")] == pytest.approx(np.abs(data[1]).mean(), rel=1e-5)
 
 
-class TestSpikes:
-    STEPS, DT = 12, 0.05
+class Columns:
+    """An array that a data frame holds, without a type of its own."""
 
-    def model(self, *between, dt=DT, time=None):
-        spikes = keras_spiking.SpikingActivation("relu", dt=dt, seed=0)
-        return keras.Sequential(
-            [keras.Input((time, 4)), spikes, *between, layers.Dense(3, name="out")]
-        )
+    def __init__(self, values):
+        self.values = values
 
-    def test_a_synapse_costs_what_the_spikes_through_it_cost(self, rng):
-        data = rng.uniform(-10, 60, size=(5, self.STEPS, 4)).astype("float32")
-        between = layers.Dropout(0.5), layers.Reshape((-1, 2, 2)), layers.Flatten()
-        model = self.model(*between, time=self.STEPS)
-        spikes = ops.convert_to_numpy(model.layers[0](data)) * self.DT
-        assert spikes.max() > 1.5  # several in a step
-        energy = ModelEnergy(model, data)
-        synops, _ = energy.layer_energy(
-            model.get_layer("out"), "loihi", timesteps_per_inference=1, dt=self.DT
-        )
-        # The 12 steps are one sample after Flatten: every spike goes to 3 units once.
-        assert synops == pytest.approx(spikes.sum() / 5 * 3 * 27.1e-12, rel=1e-5)
-
-    @pytest.mark.parametrize(
-        ("between", "source"),
-        [
-            ([], "spikes"),
-            ([layers.Dropout, layers.TimeDistributed], "spikes"),
-            ([layers.ReLU], "abs(input)"),
-            ([keras_spiking.Lowpass], "abs(input)"),
-        ],
-        ids=["directly", "rearranged", "changed", "filtered"],
-    )
-    def test_they_are_counted_where_they_are_only_rearranged(self, between, source, rng):
-        arguments = {
-            layers.Dropout: (0.5,),
-            layers.TimeDistributed: (layers.Reshape((2, 2)),),
-            keras_spiking.Lowpass: (0.1,),
-        }
-        made = [each(*arguments.get(each, ())) for each in between]
-        energy = ModelEnergy(self.model(*made), rng.uniform(0, 60, size=(2, 3, 4)))
-        assert energy.table(("rate_from",))[-1] == {"rate_from": source}
-        into_out = "spikes counted into" in energy.summary_string(("name", "rate"))
-        assert into_out or source == "abs(input)"
-
-    def test_they_stay_whole_numbers_in_half_precision(self, rng):
-        dt = 0.003  # of which 1 / dt is no number of half precision
-        keras.config.set_dtype_policy("mixed_bfloat16")
-        model = self.model(dt=dt)
-        data = rng.uniform(0, 300, size=(4, self.STEPS, 4)).astype("float32")
-        spikes = np.rint(ops.convert_to_numpy(ops.cast(model.layers[0](data), "float32")) * dt)
-        rate = ModelEnergy(model, data).layer_rates[model.get_layer("out")]
-        assert rate == pytest.approx(spikes.mean() / dt, rel=1e-5)
-
-    def test_another_dt_than_that_of_the_layer_is_a_warning(self, rng):
-        energy = ModelEnergy(self.model(), rng.uniform(0, 60, size=(2, 3, 4)))
-        columns = ("name", "energy loihi")
-        assert "counted in steps of 0.05 s" in energy.summary_string(columns, dt=0.001)
-        assert "counted in steps of" not in energy.summary_string(columns, dt=self.DT)
-        layer = energy.model.get_layer("out")
-        synops, neurons = energy.layer_energy(layer, "loihi", dt=0.1)
-        assert synops == pytest.approx(100 * energy.layer_energy(layer, "loihi", dt=0.001)[0])
-        assert neurons == 0
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
 
 
-def test_a_converted_model_costs_what_its_spikes_do(rng):
-    """With `num_steps` or without: the steps of a sample are no part of its connections."""
-    steps, dt = 6, 0.1
-    original = keras.Sequential(
-        [
-            keras.Input((6, 6, 1)),
-            layers.Conv2D(2, 3, activation="relu", name="conv"),
-            layers.Conv2D(3, 3, activation="relu", name="second"),
-            layers.Flatten(),
-            layers.Dense(5, activation="relu", name="dense"),
-            layers.Dropout(0.5),
-            layers.Dense(2, name="out"),
-        ]
-    )
-    data = rng.normal(size=(4, 6, 6, 1)).astype("float32")
-    options = {"dt": dt, "rate_scale": 9.0, "seed": 0}
-    shown = keras_spiking.convert(original, num_steps=steps, **options)
-    given = keras_spiking.convert(original, **options)
-    energies = [
-        ModelEnergy(shown, data),
-        ModelEnergy(given, data[:, None].repeat(steps, axis=1)),
-    ]
-    for energy in energies:
-        counted = {uses[0].name: energy.layer_stats[layer] for layer, uses in energy.uses.items()}
-        for layer in original.layers[:-1]:
-            expected = ModelEnergy.compute_layer_stats(layer)["connections"]
-            assert counted[layer.name]["connections"] == expected
-        assert counted["out_over_time"]["connections"] == 10
-        assert counted["second_spikes"]["neurons"] == 12
-        assert counted["dense_spikes"]["neurons"] == 5
-        assert "as their number is fixed" not in energy.summary_string()
-    totals = [energy.total_energy("loihi", steps, dt) for energy in energies]
-    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
+@pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [((6, 5, 1), (6, 5)), ((6, 5), (6, 5, 1)), ((1,), ()), ((), (1,))],
+    ids=str,
+)
+def test_a_last_axis_of_size_one_is_as_in_predict(shape, given, nested, rng):
+    model = keras.Sequential([keras.Input(shape), layers.Reshape((-1,)), *dense_stack()])
+    called = model
+    if nested:
+        inputs = keras.Input(given)
+        called = keras.Model(inputs, model(inputs))
+    data = rng.normal(size=(40, *given)).astype("float32")
+    called.predict(data, verbose=0)
+    rates = ModelEnergy(called, data).layer_rates
+    expected = ModelEnergy(model, data.reshape(40, *shape)).layer_rates
+    for layer in model.layers:
+        assert rates[layer] == pytest.approx(expected[layer], rel=1e-6)
+    assert rates[model.layers[1]] == pytest.approx(np.abs(data).mean(), rel=1e-5)
 
-    synops, _ = energies[0].layer_energy(shown.get_layer("dense"), "loihi", steps, dt)
-    (result,) = keras_spiking.compare(original, shown, data).results
-    # Each spike of the second convolution reaches all five units.
-    assert synops == pytest.approx(result.layers[1].spikes * 5 * 27.1e-12, rel=1e-4)
+
+def test_a_nested_model_casts_what_it_gets():
+    inner = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="d")])
+    inputs = keras.Input((3,), dtype="int32")
+    model = keras.Model(inputs, inner(inputs))
+    rates = ModelEnergy(model, np.full((2, 3), 7)).layer_rates
+    assert rates[inner.get_layer("d")] == 7
+
+
+@pytest.mark.parametrize("kind", ["column", "sparse", "frame", "dictionary", "list"])
+def test_data_may_be_whatever_predict_takes(kind, rng):
+    wide, narrow = keras.Input((6,), name="wide"), keras.Input((1,), name="narrow")
+    out = layers.Dense(2)(layers.Concatenate(name="joined")([wide, narrow]))
+    arrays = [rng.normal(size=(5, 6)), rng.normal(size=(5, 1))]
+    of_list = keras.Model([wide, narrow], out)
+    of_dict = keras.Model({"narrow": narrow, "wide": wide}, out)
+    model, data = {
+        "column": (of_list, [arrays[0], arrays[1][:, 0]]),
+        "sparse": (of_list, [scipy.sparse.csr_matrix(arrays[0]), arrays[1]]),
+        "frame": (of_list, [Columns(arrays[0]), Columns(arrays[1])]),
+        "dictionary": (of_dict, {"wide": arrays[0], "narrow": arrays[1], "labels": arrays[1]}),
+        "list": (of_dict, [arrays[1], arrays[0]]),
+    }[kind]
+    rates = ModelEnergy(model, data).layer_rates
+    expected = np.abs(np.concatenate(arrays, axis=1)).mean()
+    assert rates[model.get_layer("joined")] == pytest.approx(expected, rel=1e-5)
+    wide_rate = np.abs(arrays[0]).mean()
+    assert rates[model.get_layer("wide")] == pytest.approx(wide_rate, rel=1e-5)
+
+
+def test_part_of_a_fixed_batch_is_enough_without_states(rng):
+    data = rng.normal(size=(3, 4))
+    model = keras.Sequential([keras.Input((4,), batch_size=2), *dense_stack()])
+    rates = ModelEnergy(model, data).layer_rates
+    assert rates[model.layers[0]] == pytest.approx(np.abs(data).mean(), rel=1e-5)
 
 
 def test_states_and_random_numbers_stay_as_they_were(rng):
@@ -317,6 +281,7 @@ class TestErrors:
             (np.zeros((3, 5)), r"an array for each input.*\(None, 4\).*shape \(3, 5\)"),
             (np.zeros(4), r"received arrays of shape \(4,\)"),
             ([np.zeros((3, 4))] * 2, r"shape \(3, 4\), \(3, 4\)"),
+            (np.zeros((3, 4, 2)), r"received arrays of shape \(3, 4, 2\)"),
             ({"other": np.zeros((3, 4))}, "it has none for named"),
             (np.zeros((0, 4)), "one or more samples"),
             (np.full((2, 4), np.nan), "`example_data` must be finite; .* Leave out the samples"),
@@ -334,9 +299,10 @@ class TestErrors:
             ModelEnergy(model, data)
 
     def test_example_data_of_part_of_a_fixed_batch(self):
-        model = keras.Sequential([keras.Input((4,), batch_size=2), *dense_stack()])
-        with pytest.raises(ValueError, match=r"a multiple of 2 samples.*received 3"):
-            ModelEnergy(model, np.zeros((3, 4)))
+        layer = keras_spiking.SpikingActivation("relu", stateful=True)
+        model = keras.Sequential([keras.Input((5, 4), batch_size=2), layer])
+        with pytest.raises(ValueError, match=r"a multiple of 2 samples.*stateful; received 3"):
+            ModelEnergy(model, np.zeros((3, 5, 4)))
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

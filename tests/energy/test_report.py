@@ -112,6 +112,22 @@ def test_layers_that_count_nothing_are_named():
     assert "Counted as nothing, for want of a rule: gate." in energy.summary_string()
 
 
+@pytest.mark.filterwarnings("ignore:ModelEnergy. layer 'twice' counts nothing")
+def test_spikes_that_are_lost_in_an_unknown_layer_are_pointed_out():
+    class Twice(layers.Layer):
+        def call(self, inputs):
+            return 2 * inputs
+
+    inputs = keras.Input((None, 4))
+    spikes = keras_spiking.SpikingActivation("relu", rate_scale=100)(inputs)
+    model = keras.Model(inputs, layers.Dense(2, name="out")(Twice(name="twice")(spikes)))
+    energy = ModelEnergy(model, np.ones((2, 5, 4)))
+    assert energy.table(("rate_from",))[-1] == {"rate_from": "abs(input)"}
+    words = "Spikes go into twice; behind, abs(input) is taken for the rate."
+    assert words in flat(energy.summary_string(("name", "energy loihi")))
+    assert words not in flat(energy.summary_string(("name", "energy cpu")))
+
+
 @pytest.mark.parametrize("time", [None, 10])
 def test_a_fixed_number_of_steps_is_pointed_out(time):
     model = keras.Sequential(
