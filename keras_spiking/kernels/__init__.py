@@ -36,10 +36,11 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
     call, compiled or not, or a `keras.random.SeedGenerator`, for others at every call.
 
 `expm1(x)` -> `values`
-    `exp(x) - 1`, as exact near zero as anywhere.
+    `exp(x) - 1` for `x` of at most 0, as exact near zero as anywhere, with `exp(x)` as its
+    derivative. Of the backends' own, some have `expm1(x) + 1`, which cancels far below zero.
 
 `alpha_gain(ratio)` -> `values`
-    `1 - (1 + ratio) * exp(-ratio)`, as exact near zero as anywhere, with its gradient.
+    `1 - (1 + ratio) * exp(-ratio)`, as exact near zero as anywhere, with its derivative.
 
 Which kernel runs is decided by `native_is_chosen` alone, but for models that are being exported to
 ONNX on PyTorch: `torch_onnx.py` has those.

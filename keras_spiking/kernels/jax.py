@@ -12,7 +12,8 @@ from keras_spiking.kernels import LARGEST, native_is_chosen, portable
 uniform = portable.uniform
 filter_end = portable.filter_end
 alpha_gain = portable.alpha_gain
-expm1 = jnp.expm1
+expm1 = jax.custom_jvp(jnp.expm1)
+expm1.defjvps(lambda tangent, _, x: tangent * jnp.exp(x))
 
 
 def _loops_are_chosen(sequence: Any, time_axis: int) -> bool:

@@ -337,7 +337,9 @@ def cast(tensor: Any, dtype: Any) -> Any:
     return ops.cast(tensor, dtype)
 
 
-expm1 = ops.expm1
+def expm1(x: Any) -> Any:
+    power = ops.exp(x)
+    return ops.expm1(ops.stop_gradient(x)) + (power - ops.stop_gradient(power))
 
 
 def alpha_gain(ratio: Any) -> Any:

@@ -297,6 +297,11 @@ class _FilterEnd(torch.autograd.Function):
         )
 
 
+def expm1(x: Any) -> Any:
+    power = torch.exp(x)
+    return torch.expm1(x.detach()) + (power - power.detach())
+
+
 def alpha_gain(ratio: Any) -> Any:
     return _alpha_gain(ratio) if torch.compiler.is_compiling() else _AlphaGain.apply(ratio)
 
@@ -307,7 +312,7 @@ def _alpha_gain(ratio: Any) -> Any:
     series = torch.zeros_like(ratio)
     for power in range(16 if ratio.dtype == torch.float64 else 10, 1, -1):
         series = series * small + (-1) ** power * (power - 1) / math.factorial(power)
-    direct = -torch.expm1(-ratio) - ratio * torch.exp(-ratio)
+    direct = -expm1(-ratio) - ratio * torch.exp(-ratio)
     return torch.where(ratio < 0.5, series * small * small, direct)
 
 
