@@ -66,8 +66,10 @@ class _Spike(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Any, _: Any) -> tuple[Any, ...]:
-        if ctx.saved_tensors:
-            (rates,) = ctx.saved_tensors
+        # Once: hooks of saved tensors, as of a checkpoint, may unpack each of them only once.
+        saved = ctx.saved_tensors
+        if saved:
+            (rates,) = saved
             upstream = torch.ops.aten.threshold_backward(upstream, rates, 0)
         return upstream, None, None, None, None
 
