@@ -136,15 +136,6 @@ def test_gradients_are_those_of_finite_differences(name, steps):
     assert torch.autograd.gradcheck(run, (inputs, level, smoothing))
 
 
-@every_filter
-def test_second_derivatives_are_refused(name):
-    inputs = torch.ones(1, 4, 1, requires_grad=True)
-    outputs = FILTERS[name](0.1, 1)(inputs).square().sum()
-    (gradient,) = torch.autograd.grad(outputs, inputs, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
-
-
 @pytest.mark.parametrize(
     ("tau", "dt"), [(10.0, 0.001), (0.1, 0.1), (0.001, 0.05), (1e-12, 1e-3), (1e12, 1e-9)]
 )

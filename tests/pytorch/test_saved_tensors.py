@@ -1,4 +1,4 @@
-"""What is kept for the backward pass may be computed anew, moved away, and read no more than once."""
+"""What is kept for the backward pass may be computed anew, moved away, and read but once."""
 
 import pytest
 import torch
