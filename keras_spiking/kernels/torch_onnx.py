@@ -5,6 +5,7 @@ another. So spikes are one sum over all steps, and filters double as `portable.p
 as many passes as any length may need: those that reach back beyond the first step change nothing.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -25,10 +26,6 @@ def expm1(x: Any) -> Any:
     return torch.tanh(x / 2) * (torch.exp(x) + 1.0)
 
 
-def linear_filter(*arguments: Any) -> tuple[Any, ...]:
-    return torch_plain.linear_filter(*arguments, recurrence=_recurrence)
-
-
 def _recurrence(log_decay: Any, sequence: Any, time_axis: int) -> Any:
     """`h_t = exp(log_decay) * h_{t-1} + sequence_t`, from zero."""
     times = torch.arange(sequence.shape[time_axis], device=sequence.device)
@@ -38,6 +35,9 @@ def _recurrence(log_decay: Any, sequence: Any, time_axis: int) -> Any:
         inside = (times >= step).to(sequence.dtype).reshape(axes)
         sequence = sequence + inside * torch.exp(step * log_decay) * earlier
     return sequence
+
+
+linear_filter = functools.partial(torch_plain.linear_filter, recurrence=_recurrence)
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:
