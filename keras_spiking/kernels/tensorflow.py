@@ -107,7 +107,7 @@ def _in_order(
     return log_decay, coupling, inputs, *gains, *initial
 
 
-def _arguments(tensors: Any, order: int) -> tuple[Any, ...]:
+def _arguments(tensors: Any, order: int) -> tuple[Any, Any, Any, Any, Any]:
     """The filter's arguments from that row."""
     log_decay, coupling, inputs, *rest = tensors
     return log_decay, coupling, rest[:order], inputs, rest[order:]
