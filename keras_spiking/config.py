@@ -18,6 +18,8 @@ def set_kernels(name: Any) -> None:
 
     Spikes are the same bit for bit, filters and gradients to within rounding; only the speed
     differs. A function or model that is compiled already keeps the kernels it was compiled with.
+    On JAX, only the portable filters have forward-mode derivatives: `jax.jvp`, `jax.jacfwd` and
+    `jax.hessian` need them.
 
     Args:
         name: `"auto"`, the default, for what is fastest on the device in use; `"native"` for
