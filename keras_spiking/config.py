@@ -20,6 +20,8 @@ def set_kernels(name: Any) -> None:
     differs. A function or model that is compiled already keeps the kernels it was compiled with.
     While TensorFlow checks numbers (`tf.debugging.enable_check_numerics`), which compiled loops
     cannot, the portable kernels run whatever is set.
+    On JAX, only the portable filters have forward-mode derivatives: `jax.jvp`, `jax.jacfwd` and
+    `jax.hessian` need them.
 
     Args:
         name: `"auto"`, the default, for what is fastest on the device in use; `"native"` for

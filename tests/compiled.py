@@ -67,6 +67,24 @@ def gradients(function, *arrays, mode="eager"):
     return run(of, *arrays, mode=mode)
 
 
+def slope(function, tensors):
+    """Gradient of a scalar function of tensors in the first one, a tensor to go on from."""
+    if BACKEND == "torch":
+        import torch
+
+        return torch.autograd.grad(function(*tensors), tensors[0], create_graph=True)[0]
+    if BACKEND == "jax":
+        import jax
+
+        return jax.grad(function)(*tensors)
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(tensors[0])
+        value = function(*tensors)
+    return tape.gradient(value, tensors[0])
+
+
 def finite_differences(function, arrays, index, step):
     """Gradient of a scalar function of arrays in one of them, by central differences."""
     gradient = np.zeros_like(arrays[index], dtype="float64")

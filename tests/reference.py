@@ -55,6 +55,26 @@ def alpha(inputs, dt, tau, level, mask=None, state=None):
     return outputs.reshape(inputs.shape), state
 
 
+def slopes_in_tau(name, inputs, dt, tau, level, weights):
+    """Derivatives in tau of the weighted sum of a filter's outputs, one for each unit.
+
+    By a complex step, which takes no difference, and so cancels nothing; inputs are
+    (batch, time, units), tau and level (units,).
+    """
+    step = 1e-30
+    ratio = dt / (np.asarray(tau, "float64") + 1j * step)
+    decay = np.exp(-ratio)
+    first = second = np.asarray(level, "float64") + 0 * ratio
+    total = 0.0
+    for now, weight in zip(*(np.moveaxis(each, 1, 0) for each in (inputs, weights)), strict=True):
+        now = now.astype("float64")
+        second = decay * (second + ratio * first) + (1 - decay * (1 + ratio)) * now
+        first = decay * first + (1 - decay) * now
+        outputs = {"lowpass": first, "alpha": second}[name]
+        total = total + np.sum(outputs.imag * weight, axis=0)
+    return total / step
+
+
 def _used(mask, step, like):
     if mask is None:
         return True

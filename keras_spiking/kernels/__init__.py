@@ -18,7 +18,7 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
     of (batch, ...). There are as many levels, a tuple of sequences, as `gains`, a tuple.
     `log_decay` (at most 0), `coupling` and gains are (1, ...): one value per unit. The decay comes
     as its logarithm because float32 rounds a decay near 1 so coarsely that slow filters would be
-    wrong in the fourth digit. Differentiable in everything.
+    wrong in the fourth digit. Differentiable in everything, to any order.
 
 `filter_end(log_decay, coupling, gains, inputs, initial, time_axis=1)` -> `end`
     The last level's last step alone, as a sequence of one step: a weighted sum of the inputs.
@@ -36,13 +36,16 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
     call, compiled or not, or a `keras.random.SeedGenerator`, for others at every call.
 
 `expm1(x)` -> `values`
-    `exp(x) - 1`, as exact near zero as anywhere.
+    `exp(x) - 1` for `x` of at most 0, as exact near zero as anywhere, with `exp(x)` as its
+    derivative. Of the backends' own, some have `expm1(x) + 1`, which cancels far below zero.
 
 `alpha_gain(ratio)` -> `values`
-    `1 - (1 + ratio) * exp(-ratio)`, as exact near zero as anywhere, with its gradient.
+    `1 - (1 + ratio) * exp(-ratio)`, as exact near zero as anywhere, with its derivative.
 
-Which kernel runs is decided by `native_is_chosen` alone, but for models that are being exported to
-ONNX on PyTorch: `torch_onnx.py` has those.
+Which kernel runs is decided by `native_is_chosen` alone, with three exceptions, where only plain
+operations will do: on PyTorch, export to ONNX (`torch_onnx.py`) and the transformations of
+`torch.func` (`torch_plain.py`); on JAX, filters with portable kernels, whose own gradient would
+exclude forward mode.
 
 Neither this module nor `torch.py` imports Keras when it is loaded: PyTorch users need none.
 """

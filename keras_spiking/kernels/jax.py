@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from keras_spiking import config
 from keras_spiking.kernels import LARGEST, native_is_chosen, portable
 
 uniform = portable.uniform
 filter_end = portable.filter_end
 alpha_gain = portable.alpha_gain
-expm1 = jnp.expm1
+expm1 = jax.custom_jvp(jnp.expm1)
+expm1.defjvps(lambda tangent, _, x: tangent * jnp.exp(x))
 
 
 def _loops_are_chosen(sequence: Any, time_axis: int) -> bool:
@@ -53,9 +55,27 @@ def _fire(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
     return lax.fori_loop(0, increments.shape[time_axis], step, start)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
+) -> tuple[Any, ...]:
+    each = (log_decay, coupling, gains, inputs, initial, time_axis)
+    if config.kernels() == "portable":  # in plain operations, which JAX transforms in every way
+        return portable.linear_filter(*each)
+    try:
+        return _linear_filter(*each)
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        raise TypeError(
+            "keras_spiking: JAX's forward mode (jvp, jacfwd, hessian) takes filters only in plain "
+            'operations. Call keras_spiking.config.set_kernels("portable") before it, or use '
+            f"jax.vjp, jax.jacrev and jax.jacrev(jax.jacrev(...)). JAX said: {error}"
+        ) from error
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _linear_filter(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
 ) -> tuple[Any, ...]:
     run = _filter if _loops_are_chosen(inputs, time_axis) else portable.linear_filter
     return run(log_decay, coupling, gains, inputs, initial, time_axis)
@@ -64,7 +84,7 @@ def linear_filter(
 def _forward(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
 ) -> Any:
-    levels = linear_filter(log_decay, coupling, gains, inputs, initial, time_axis)
+    levels = _linear_filter(log_decay, coupling, gains, inputs, initial, time_axis)
     return levels, (log_decay, coupling, gains, inputs, initial, levels)
 
 
@@ -76,7 +96,7 @@ def _backward(time_axis: int, kept: Any, upstream: Any) -> Any:
     return run(log_decay, coupling, gains, inputs, initial, levels, upstream, time_axis)
 
 
-linear_filter.defvjp(_forward, _backward)
+_linear_filter.defvjp(_forward, _backward)
 
 
 @functools.partial(jax.jit, static_argnums=5)
@@ -168,15 +188,15 @@ def _put(sequence: Any, values: Any, time: Any, time_axis: int) -> Any:
     return lax.dynamic_update_index_in_dim(sequence, values, time, time_axis)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def straight_through(rates: Any, spikes: Any) -> Any:
     return spikes
 
 
-straight_through.defvjp(
-    lambda rates, spikes: (spikes, None),
-    lambda _, upstream: (upstream, jnp.zeros_like(upstream)),
-)
+@straight_through.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    return primals[1], tangents[0]
+
 
 spike = functools.partial(
     portable.spike, integrate_and_fire=integrate_and_fire, straight_through=straight_through

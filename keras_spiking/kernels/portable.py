@@ -194,11 +194,14 @@ def linear_filter_gradients(
     levels: tuple[Any, ...],
     upstream: tuple[Any, ...],
     time_axis: int = 1,
+    recurrence: Any = None,
 ) -> tuple[Any, Any, tuple[Any, ...], Any, tuple[Any, ...]]:
     """Gradients in all but the levels: a filter's adjoint is the filter run backwards.
 
-    The adjoint of the last level comes first, and couples into the one before.
+    The adjoint of the last level comes first, and couples into the one before. `recurrence` is
+    what runs each of them, by default `linear_recurrence`.
     """
+    recurrence = recurrence or linear_recurrence
 
     def over_time(tensor: Any) -> Any:
         return ops.expand_dims(tensor, time_axis)
@@ -219,7 +222,7 @@ def linear_filter_gradients(
         if later is not None:
             # What the level feeds into the next one, a step later.
             drive = drive + over_time(coupling) * shift(later, last, time_axis, reverse=True)
-        adjoint = linear_recurrence(log_decay, drive, last, reverse=True, time_axis=time_axis)
+        adjoint = recurrence(log_decay, drive, last, reverse=True, time_axis=time_axis)
         before = shift(levels[index], start, time_axis)
         # A sum, which is zero where there is no step.
         first = ops.sum(step_slice(adjoint, time_axis, None, 1), axis=time_axis)
@@ -340,7 +343,9 @@ def cast(tensor: Any, dtype: Any) -> Any:
     return ops.cast(tensor, dtype)
 
 
-expm1 = ops.expm1
+def expm1(x: Any) -> Any:
+    power = ops.exp(x)
+    return ops.expm1(ops.stop_gradient(x)) + (power - ops.stop_gradient(power))
 
 
 def alpha_gain(ratio: Any) -> Any:

@@ -106,25 +106,69 @@ def linear_filter(
 ) -> tuple[Any, ...]:
     order = len(gains)
     inputs = _of_known_batch(inputs, initial[0], time_axis)
-    forward, backward = _filter(time_axis, _loops_are_chosen())
+    choice = time_axis, _loops_are_chosen()
+    forward, backward = _filter(*choice)
+
+    def unwatched(tensors: Any) -> Any:
+        # An eager tape would else look for gradients within the compiled function.
+        return tf.nest.map_structure(tf.stop_gradient, tensors)
 
     @tf.custom_gradient
     def run(*tensors: Any) -> Any:
-        # Unwatched: an eager tape would else look for gradients within the compiled function.
-        log_decay, coupling, inputs, *rest = map(tf.stop_gradient, tensors)
-        arguments = log_decay, coupling, rest[:order], inputs, rest[order:]
+        arguments = _arguments(unwatched(tensors), order)
         levels = forward(*arguments)
 
-        def gradients(*upstream: Any) -> Any:
-            for_log_decay, for_coupling, for_gains, for_inputs, for_initial = backward(
-                *arguments, levels, upstream
-            )
-            return for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial
+        @tf.custom_gradient
+        def gradients(*tensors_and_upstream: Any) -> Any:
+            upstream = unwatched(tensors_and_upstream[len(tensors) :])
+            of_gradients = functools.partial(_second(order, *choice), tensors_and_upstream)
+            return _in_order(*backward(*arguments, levels, upstream)), of_gradients
 
-        return levels, gradients
+        return levels, lambda *upstream: gradients(*tensors, *upstream)
 
-    levels = run(log_decay, coupling, inputs, *gains, *initial)
+    levels = run(*_in_order(log_decay, coupling, gains, inputs, initial))
     return tuple(_of_shape(level, inputs.shape) for level in levels)
+
+
+def _in_order(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any
+) -> tuple[Any, ...]:
+    """The filter's arguments, or their gradients, in one row."""
+    return log_decay, coupling, inputs, *gains, *initial
+
+
+def _arguments(tensors: Any, order: int) -> tuple[Any, Any, Any, Any, Any]:
+    """The filter's arguments from that row."""
+    log_decay, coupling, inputs, *rest = tensors
+    return log_decay, coupling, rest[:order], inputs, rest[order:]
+
+
+@functools.cache
+def _second(order: int, time_axis: int, loops: bool) -> Callable[..., Any]:
+    """Gradients of the filter's gradients in its arguments and in what these are multiplied by.
+
+    By way of filters, which have gradients in turn. In a graph, where no tape is needed: there is
+    none within `tf.autodiff.ForwardAccumulator`. `loops` says which kernels the graph holds.
+    """
+
+    def second(tensors: Any, *upstream: Any) -> Any:
+        arguments = _arguments(tensors[:-order], order)
+        levels = linear_filter(*arguments, time_axis)
+        first = portable.linear_filter_gradients(
+            *arguments, levels, tensors[-order:], time_axis, _recurrence
+        )
+        zero = tf.UnconnectedGradients.ZERO
+        return tf.gradients(_in_order(*first), tensors, upstream, unconnected_gradients=zero)
+
+    return tf.function(second, autograph=False)
+
+
+def _recurrence(log_decay: Any, drive: Any, initial: Any, reverse: bool, time_axis: int) -> Any:
+    """`portable.linear_recurrence` by a filter of one level."""
+    drive = tf.reverse(drive, [time_axis]) if reverse else drive
+    one, uncoupled = tf.ones_like(log_decay), tf.zeros_like(log_decay)
+    (levels,) = linear_filter(log_decay, uncoupled, (one,), drive, (initial,), time_axis)
+    return tf.reverse(levels, [time_axis]) if reverse else levels
 
 
 @functools.cache

@@ -7,9 +7,7 @@ another do so in several blocks at once, if a single step would be too small to 
 traced step by step, it would be another program for every length of time.
 """
 
-import torch
-
-from keras_spiking.kernels.torch_filters import alpha_gain, filter_end, linear_filter
+from keras_spiking.kernels.torch_filters import alpha_gain, expm1, filter_end, linear_filter
 from keras_spiking.kernels.torch_spikes import (
     integrate_and_fire,
     spike,
@@ -17,8 +15,6 @@ from keras_spiking.kernels.torch_spikes import (
     to_dtype,
     uniform,
 )
-
-expm1 = torch.expm1
 
 __all__ = [
     "alpha_gain",

@@ -7,11 +7,15 @@ another. So spikes are one sum over all steps, and filters double as `portable.p
 as many passes as any length may need: those that reach back beyond the first step change nothing.
 """
 
+import functools
 from typing import Any
 
 import torch
 
+from keras_spiking.kernels import torch_plain
 from keras_spiking.kernels.torch import to_dtype
+
+integrate_and_fire = torch_plain.integrate_and_fire
 
 # Of a length below 2**31.
 _PASSES = 31
@@ -34,39 +38,6 @@ def expm1(x: Any) -> Any:
     return torch.tanh(x / 2) * (torch.exp(x) + 1.0)
 
 
-def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
-    double = increments.dtype == torch.float64
-    digits, integer = (52, torch.int64) if double else (23, torch.int32)
-    unit = 2.0**digits
-    fraction = torch.round((voltage - torch.floor(voltage)) * unit)
-    start = torch.clamp(fraction, max=unit - 1).to(integer)
-    rounded = torch.round(increments * unit)
-    whole = torch.floor(rounded * (1.0 / unit))
-    finite = torch.isfinite(increments)
-    added = torch.where(finite, rounded - whole * unit, torch.zeros_like(rounded)).to(integer)
-    total = torch.cumsum(added, time_axis, dtype=integer) + start.unsqueeze(time_axis)
-    voltages = torch.bitwise_and(total, torch.full_like(total, 2**digits - 1))
-    counts = whole + (voltages < added).to(whole.dtype)
-    return counts, voltages.select(time_axis, -1).to(whole.dtype) * (1.0 / unit)
-
-
-def linear_filter(
-    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
-) -> tuple[Any, ...]:
-    levels: list[Any] = []
-    before = None
-    for gain, start in zip(gains, initial, strict=True):
-        drive = inputs * gain.unsqueeze(time_axis)
-        if before is not None:
-            drive = drive + coupling.unsqueeze(time_axis) * before
-        start = start.unsqueeze(time_axis)
-        sequence = torch.cat([start, drive], time_axis)
-        sequence = _recurrence(log_decay.unsqueeze(time_axis), sequence, time_axis)
-        levels.append(sequence.narrow(time_axis, 1, inputs.shape[time_axis]))
-        before = sequence.narrow(time_axis, 0, inputs.shape[time_axis])
-    return tuple(levels)
-
-
 def _recurrence(log_decay: Any, sequence: Any, time_axis: int) -> Any:
     """`h_t = exp(log_decay) * h_{t-1} + sequence_t`, from zero."""
     times = torch.arange(sequence.shape[time_axis], device=sequence.device)
@@ -76,6 +47,9 @@ def _recurrence(log_decay: Any, sequence: Any, time_axis: int) -> Any:
         inside = (times >= step).to(sequence.dtype).reshape(axes)
         sequence = sequence + inside * torch.exp(step * log_decay) * earlier
     return sequence
+
+
+linear_filter = functools.partial(torch_plain.linear_filter, recurrence=_recurrence)
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:

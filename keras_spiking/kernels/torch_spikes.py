@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from keras_spiking.kernels import LARGEST, native_is_chosen
+from keras_spiking.kernels import LARGEST, native_is_chosen, torch_plain
 from keras_spiking.kernels.torch_spans import Span, cut, on_cpu
 
 # By measurement: with fewer in a step, or side by side, a sum along the axis of time is faster.
@@ -35,6 +35,8 @@ def uniform(shape: Any, seed: Any, dtype: str) -> Any:
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
     if torch.compiler.is_compiling():
         return _compiled_integrate_and_fire(increments.detach(), voltage.detach(), time_axis)
+    if torch_plain.transforms_are_active():
+        return torch_plain.integrate_and_fire(increments.detach(), voltage.detach(), time_axis)
     with torch.no_grad():
         return _integrate_and_fire(increments, voltage, time_axis)
 
@@ -43,14 +45,19 @@ def spike(
     rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
 ) -> tuple[Any, Any]:
     """As the contract says, in fewer passes; the bits are the same, for the grid is one of 2^-n."""
-    if not torch.compiler.is_compiling():
+    if not _must_be_plain():
         return _Spike.apply(rates, voltage, dt, time_axis, rectify)
     rates = torch.relu(rates) if rectify else rates
     counts, final = integrate_and_fire(rates.to(voltage.dtype) * dt, voltage, time_axis)
     return straight_through(rates, to_dtype(counts * (1.0 / dt), rates.dtype)), final
 
 
-class _Spike(torch.autograd.Function):
+def _must_be_plain() -> bool:
+    """Whether a function with a gradient of its own would be refused, or when exporting lose it."""
+    return torch.compiler.is_compiling() or torch_plain.transforms_are_active()
+
+
+class _Spike(torch_plain.ReverseOnly):
     # Not `setup_context`: with it, each call takes a third longer.
     @staticmethod
     def forward(
@@ -66,8 +73,10 @@ class _Spike(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Any, _: Any) -> tuple[Any, ...]:
-        if ctx.saved_tensors:
-            (rates,) = ctx.saved_tensors
+        # Once: hooks of saved tensors, as of a checkpoint, may unpack each of them only once.
+        saved = ctx.saved_tensors
+        if saved:
+            (rates,) = saved
             upstream = torch.ops.aten.threshold_backward(upstream, rates, 0)
         return upstream, None, None, None, None
 
@@ -199,7 +208,7 @@ def _fire(sums: Any, height: Any, grid: _Grid, time_axis: int, out: Any) -> None
         torch.mul(changes >= 0, height, out=out)
 
 
-class _StraightThrough(torch.autograd.Function):
+class _StraightThrough(torch_plain.ReverseOnly):
     @staticmethod
     def forward(ctx: Any, rates: Any, spikes: Any) -> Any:
         return spikes.view_as(spikes)
@@ -210,7 +219,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:
-    if torch.compiler.is_compiling():  # or exporting, which would lose the function's gradient
+    if _must_be_plain():
         return spikes + (rates - rates.detach()).nan_to_num(0.0)
     return _StraightThrough.apply(rates, spikes)
 

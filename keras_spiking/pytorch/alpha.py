@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from keras_spiking.kernels.torch import alpha_gain
+from keras_spiking.kernels.torch import alpha_gain, expm1
 from keras_spiking.pytorch.filter import Filter
 
 
@@ -80,5 +80,5 @@ class Alpha(Filter):
         self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
     ) -> tuple[Any, ...]:
         ratio = -log_decay
-        gains = -torch.expm1(log_decay), alpha_gain(ratio)
+        gains = -expm1(log_decay), alpha_gain(ratio)
         return kernel(log_decay, ratio * torch.exp(log_decay), gains, inputs, levels)

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from keras_spiking.kernels.torch import expm1
 from keras_spiking.pytorch.filter import Filter
 
 
@@ -71,5 +72,5 @@ class Lowpass(Filter):
         self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
     ) -> tuple[Any, ...]:
         # Not of the decay, which that of a slow filter would round to a wrong one.
-        gain = -torch.expm1(log_decay)
+        gain = -expm1(log_decay)
         return kernel(log_decay, torch.zeros_like(gain), (gain,), inputs, levels)
