@@ -143,7 +143,7 @@ class Copy:
         if not isinstance(function, keras.layers.Layer):
             return function
         if id(function) not in self._copies:
-            copy = type(function).from_config(function.get_config())
+            copy = rules.copy_of(function, function.name, self.max_pooling)
             if function.built:
                 # Keras does so only when the layer around it first runs.
                 copy.build_from_config(function.get_build_config())

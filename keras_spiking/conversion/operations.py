@@ -23,6 +23,8 @@ _ELEMENTWISE = frozenset(
     """.split()
 )
 
+_FLOATS = ("bfloat16", "float16", "float32", "float64")
+
 
 class Function:
     """One call of an operation that is no activation: a function of the tensors that it gets.
@@ -54,6 +56,12 @@ class Function:
         """What it returns for other symbolic tensors, without a trace in their graph."""
         return self._run(self.operation.compute_output_spec, tensors)
 
+    @property
+    def dtype(self) -> str | None:
+        """The widest type of floating-point numbers among the tensors, if there is one."""
+        dtypes = {keras.backend.standardize_dtype(each.dtype) for each in self.tensors}
+        return max((each for each in dtypes if each in _FLOATS), key=_FLOATS.index, default=None)
+
     def is_elementwise(self) -> bool:
         """Whether it is known that each element of the output depends on its like in the inputs."""
         numbers = all(isinstance(each, (int, float, str, type(None))) for each in self.constants)
@@ -65,7 +73,10 @@ class Function:
         inputs = [keras.Input(each.shape[1:], dtype=each.dtype) for each in self.tensors]
         operation = type(self.operation).from_config(self.operation.get_config())
         outputs = self._run(operation, inputs)
-        return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
+        model = keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
+        # Else what is called on it would be cast to the type that is usual now.
+        model.dtype_policy = keras.DTypePolicy(self.dtype or keras.config.floatx())
+        return model
 
     def _run(self, run: Any, tensors: list[Any]) -> Any:
         remaining = iter(tensors)
@@ -93,7 +104,7 @@ def _activation(function: Function) -> Any:
     operation, name = function.operation, _keras_name(function.operation)
     if len(function.tensors) != 1:
         return None
-    options = {"name": function.name, "dtype": function.tensors[0].dtype}
+    options = {"name": function.name, "dtype": function.dtype}
     if name in _BY_HAND and function.is_elementwise():
         return keras.layers.Activation(function.as_model(name), **options)
     activation = _activations().get(name)

@@ -138,8 +138,10 @@ def is_elementwise(
     if isinstance(activation, _layers.Layer):
         if type(activation) is _layers.Activation:
             return is_elementwise(activation.activation, shape, dtype)
-        if not isinstance(activation, keras.Model):
+        if is_activation(activation):
             return type(activation) is not _layers.Softmax
+        # The layer itself may not be built yet, and this would do it.
+        activation = type(activation).from_config(activation.get_config())
     if any(activation is function for function in _KNOWN_ELEMENTWISE):
         return True
     return trials.is_elementwise(activation, shape, dtype)
@@ -231,8 +233,8 @@ def refusal(layer: Any, keywords: dict[str, Any], outputs: list[Any]) -> str | N
         )
     if isinstance(layer, _layers.Lambda):
         return (
-            "runs a function whose meaning cannot be read. Use layers of Keras, such as "
-            "keras.layers.Rescaling or keras.layers.Activation."
+            "runs a function whose meaning cannot be read. Call the function on the tensors of the "
+            "model, as in keras.ops.relu(2 * x), or use layers of Keras."
         )
     if isinstance(layer, keras.Model):
         return (

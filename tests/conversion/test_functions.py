@@ -27,12 +27,21 @@ def softmax_of_the_framework():
     return functools.partial(torch.nn.functional.softmax, dim=-1)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Normalized(layers.Layer):
+    """An activation of the user's in which all units depend on each other."""
+
+    def call(self, x):
+        return keras.ops.softmax(x)
+
+
 SOFTMAXES = {
     "of the framework": softmax_of_the_framework,
     "of keras.ops": lambda: keras.ops.softmax,
     "partial": lambda: functools.partial(keras.ops.softmax, axis=-1),
     "lambda": lambda: lambda x: keras.ops.softmax(x),
     "layer": lambda: layers.Activation("softmax"),
+    "layer of the user": Normalized,
     "over another axis": lambda: lambda x: x / (1 + keras.ops.sum(x, axis=1, keepdims=True)),
 }
 

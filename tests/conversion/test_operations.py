@@ -105,6 +105,24 @@ def test_a_nested_model_with_operations_may_be_called_twice(rng):
     assert_equal(spiking.predict_on_batch(data), model.predict_on_batch(data))
     names = [each.name for each in spiking.layers if hasattr(each, "spiking_aware_training")]
     assert names == [f"{block.name}_{block.operations[-2].name}"]
+    (result,) = keras_spiking.compare(model, spiking, data).results
+    assert result.output_error < 1e-3
+
+
+def test_operations_keep_their_precision(rng):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = functional((4,), lambda x: dense(ops.relu(layers.Dense(6)(x)) + dense(x), 3, None))
+    keras.config.set_dtype_policy("float32")
+    spiking = keras_spiking.convert(model, num_steps=2, dt=LONG)
+    operations = [each for each in model.operations if not isinstance(each, layers.Layer)]
+    assert len(operations) == 2
+    for operation in operations:
+        layer = spiking.get_layer(operation.name)
+        assert layer.dtype_policy.name == "bfloat16"
+        assert keras.backend.standardize_dtype(layer.output.dtype) == "bfloat16"
+    data = rng.normal(size=(5, 4)).astype("float32")
+    one, other = (keras.ops.cast(each(data), "float32") for each in (spiking, model))
+    assert_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other), 0.05)
 
 
 REFUSED = {
