@@ -194,8 +194,8 @@ def _warn_of_silence(num_steps: int | None, dt: float) -> None:
         return
     warnings.warn(
         f"{_OWNER}: an activation of 1 makes {num_steps * dt:.3g} spikes in all {num_steps} steps "
-        f"of {dt:g} s, so if activations are near 1, neurons hardly fire, and outputs are no "
-        'better than chance. Give rate_scale="calibrate" with `example_data` and '
+        f"of {dt:g} s, so if activations are near 1, neurons hardly fire, and outputs are "
+        'close to chance. Give rate_scale="calibrate" with `example_data` and '
         f"target_rate={1 / dt:g} (one spike in each step), or a `rate_scale` of your own, such as "
         "rate_scale=1.0 if that is meant.",
         stacklevel=3,
