@@ -99,10 +99,11 @@ def interpret(
         arguments = keras.tree.map_structure(value_of, arguments)
         own = keras.tree.map_structure(value_of, keywords)
         # Keras calls nested models with masks that are None.
-        given = {
-            key for key in own if any(x is not None for x in keras.tree.flatten(keywords[key]))
+        keywords = (inherited or {}) | {
+            key: own[key]
+            for key, given in keywords.items()
+            if any(leaf is not None for leaf in keras.tree.flatten(given))
         }
-        keywords = (inherited or {}) | {key: own[key] for key in own if key in given}
         name = prefix + layer.name
         if is_graph(layer):
             flat = _in_order(layer, arguments)

@@ -62,6 +62,15 @@ class Function:
         dtypes = {keras.backend.standardize_dtype(each.dtype) for each in self.tensors}
         return max((each for each in dtypes if each in _FLOATS), key=_FLOATS.index, default=None)
 
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """The operation's own settings, None if Keras cannot tell."""
+        try:
+            config = self.operation.get_config()
+        except (NotImplementedError, TypeError):
+            return None
+        return {key: value for key, value in config.items() if key != "name"}
+
     def is_elementwise(self) -> bool:
         """Whether it is known that each element of the output depends on its like in the inputs."""
         numbers = all(isinstance(each, (int, float, str, type(None))) for each in self.constants)
@@ -101,8 +110,8 @@ def as_layer(
 
 def _activation(function: Function) -> Any:
     """A layer for what is an activation, None for what is not."""
-    operation, name = function.operation, _keras_name(function.operation)
-    if len(function.tensors) != 1:
+    name, settings = _keras_name(function.operation), function.settings
+    if len(function.tensors) != 1 or settings is None:
         return None
     options = {"name": function.name, "dtype": function.dtype}
     if name in _BY_HAND and function.is_elementwise():
@@ -110,7 +119,6 @@ def _activation(function: Function) -> Any:
     activation = _activations().get(name)
     if activation is None or function.constants:
         return None
-    settings = {key: value for key, value in operation.get_config().items() if key != "name"}
     if settings.get("axis") in (0, -len(function.tensors[0].shape)):
         return None
     parameters = inspect.signature(activation).parameters

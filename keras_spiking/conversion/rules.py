@@ -280,9 +280,7 @@ def _refusal_of_function(function: Function, outputs: list[Any]) -> str | None:
             "is called on a variable, which may be a weight of a layer, and a copy of the model "
             f"has weights of its own. {_OWN_LAYER}"
         )
-    try:
-        function.operation.get_config()
-    except (NotImplementedError, TypeError):
+    if function.settings is None:
         return f"has settings that Keras cannot copy. {_OWN_LAYER}"
     if not function.is_elementwise() and not trials.treats_samples_alike(function):
         return (

@@ -98,8 +98,8 @@ class Survey:
             self._refuse(
                 pending.name,
                 pending.layer,
-                f"has an activation of shape {shape}, and neurons must be counted when the model "
-                "is made. Make the model again with the sizes of its inputs, as in "
+                "has an activation of unknown size, and neurons must be counted when the model is "
+                "made. Make the model again with the sizes of its inputs, as in "
                 "keras.Input((224, 224, 3)), and set_weights(model.get_weights()).",
             )
         elif pending.name not in self.spiking:

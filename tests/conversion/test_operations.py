@@ -164,6 +164,10 @@ def test_operations_that_cannot_be_copied_are_refused():
     refused(lambda x: dense(x) * weight, "Multiply.* is called on a variable.*register")
     refused(lambda x: Odd(ops.abs)(dense(x)), "Odd.* has settings that Keras cannot copy")
     refused(
+        lambda x: dense(ops.clip(layers.Dense(6)(x), np.float32(0), np.float32(1))),
+        "Clip.* has settings that Keras cannot copy",
+    )
+    refused(
         lambda x: ops.sum(dense(x), axis=-1), "Sum.* returns one number for each .*keepdims=True"
     )
 

@@ -114,10 +114,11 @@ def test_images_of_unknown_size_are_refused_by_the_names_of_their_layers():
     sizeless = sequential(
         (None, None, 3),
         layers.Conv2D(2, 3, activation="relu", name="conv"),
+        layers.Conv2D(2, 3, activation="relu", name="second"),
         layers.GlobalAveragePooling2D(),
         layers.Dense(2),
     )
-    words = r"- 'conv' \(Conv2D\) has an activation of shape \(None, None, None, 2\), and neurons"
+    words = r"has 2 that cannot:\n- 'conv', 'second' \(Conv2D\): each has an activation of unknown"
     with pytest.raises(ValueError, match=f"(?s)^convert: .*{words} .* keras.Input"):
         keras_spiking.convert(sizeless, num_steps=2)
 
