@@ -1,5 +1,6 @@
 """Reads the graph of a model, nested models included, without touching it."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -56,6 +57,10 @@ def trace(model: Any) -> Graph:
         if not isinstance(layer, keras.layers.Layer):
             layer, tensors = as_layer(layer, arguments, keywords)
             arguments, keywords = (tensors[0] if len(tensors) == 1 else tensors,), {}
+        elif not arguments:
+            # It is called on its inputs by name.
+            first = next(iter(inspect.signature(layer.call).parameters))
+            arguments = (keywords.pop(first),) if first in keywords else ()
         calls.append(Call(layer, arguments, keywords, keras.tree.flatten(outputs)))
         return outputs
 
