@@ -186,7 +186,7 @@ def run(
     train(model, data, epochs, 1e-3, seed)
 
     step(2, "converting it as it stands")
-    plain = keras_spiking.convert(model, num_steps=NUM_STEPS, dt=DT, seed=seed)
+    plain = keras_spiking.convert(model, num_steps=NUM_STEPS, dt=DT, rate_scale=1.0, seed=seed)
     (as_it_stands,) = report("As it stands", plain).results
 
     step(3, "calibrating the firing rates")

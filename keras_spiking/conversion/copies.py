@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_spiking.conversion import graph, rules
+from keras_spiking.conversion.operations import Function
 from keras_spiking.conversion.survey import Survey
 from keras_spiking.layers import (
     LastStep,
@@ -70,7 +71,9 @@ class Copy:
         self._outputs_to_name = set(survey.output_names)
         self._names = set(survey.output_names)
         inputs = [self._input(tensor) for tensor in keras.tree.flatten(model.input)]
-        signals = graph.interpret(model, [self.receive(tensor) for tensor in inputs], self._visit)
+        signals = graph.interpret(
+            model, [self.receive(tensor) for tensor in inputs], self._visit, survey.graphs
+        )
         outputs = [
             self.finish(signal, self._output_name(name))
             for signal, name in zip(signals, survey.output_names, strict=True)
@@ -81,7 +84,7 @@ class Copy:
             name=model.name,
         )
         for layer, copy in self._copies.values():
-            if layer.built:
+            if isinstance(layer, keras.layers.Layer) and layer.built:
                 copy.set_weights(_own_weights(layer))
             if isinstance(copy, keras.layers.Normalization):
                 copy.finalize_state()
@@ -94,9 +97,10 @@ class Copy:
         """What an input of the copy is."""
         return Signal(tensor)
 
-    def apply(self, layer: Any, copy: Any, signals: Any, keywords: dict[str, Any]) -> Signal:
-        """Calls the copy of a layer on a structure of signals."""
-        return Signal(copy(keras.tree.map_structure(lambda each: each.tensor, signals), **keywords))
+    def apply(self, layer: Any, copy: Any, signals: Any, keywords: dict[str, Any]) -> list[Signal]:
+        """Calls the copy of a layer on a structure of signals; returns one for each output."""
+        tensors = keras.tree.map_structure(lambda each: each.tensor, signals)
+        return _signals(copy(tensors, **keywords))
 
     def fire(self, signal: Signal) -> Signal:
         """Applies an activation that another layer follows."""
@@ -139,7 +143,7 @@ class Copy:
         if not isinstance(function, keras.layers.Layer):
             return function
         if id(function) not in self._copies:
-            copy = type(function).from_config(function.get_config())
+            copy = rules.copy_of(function, function.name, self.max_pooling)
             if function.built:
                 # Keras does so only when the layer around it first runs.
                 copy.build_from_config(function.get_build_config())
@@ -161,21 +165,31 @@ class Copy:
         return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=tensor.name)
 
     def _visit(
-        self, name: str, layer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> Signal:
+        self,
+        name: str,
+        layer: Any,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        outputs: list[Any],
+    ) -> Signal | list[Signal]:
         (signals,) = arguments
-        if type(layer) in rules.ACTIVATIONS:
+        if rules.is_activation(layer):
             if rules.activation_of(layer) is None:
                 return signals
             signal = self._active(signals)
             return Signal(signal.tensor, signal.over_time, name, layer)
         signals = keras.tree.map_structure(self._active, signals)
-        if "training" not in inspect.signature(layer.call).parameters:
+        copy = self._copy(name, layer)
+        # Operations, too, have no other keyword.
+        if (
+            isinstance(layer, Function)
+            or "training" not in inspect.signature(layer.call).parameters
+        ):
             keywords = {}
-        outputs = self.apply(layer, self._copy(name, layer), signals, keywords)
+        results = self.apply(layer, copy, signals, keywords)
         if rules.activation_of(layer) is not None:
-            outputs.name, outputs.layer = name, layer
-        return outputs
+            results[0].name, results[0].layer = name, layer
+        return results
 
     def _active(self, signal: Signal) -> Signal:
         if signal.layer is None:
@@ -189,14 +203,14 @@ class Copy:
         # SpikingActivation is made for one shape.
         key = (id(signal.layer), tuple(features))
         if key not in self._activation_layers:
-            is_own_layer = type(signal.layer) in rules.ACTIVATIONS
+            is_own_layer = rules.is_activation(signal.layer)
             name = self.unused(signal.name if is_own_layer else f"{signal.name}_spikes")
             self._activation_layers[key] = (name, self.make_activation(signal, name))
         return self._activation_layers[key]
 
     def _copy(self, name: str, layer: Any) -> Any:
         if id(layer) not in self._copies:
-            if type(layer) not in rules.ACTIVATIONS:
+            if not rules.is_activation(layer):
                 # The name of an output belongs to what returns that output in the copy.
                 name = f"{name}_over_time" if name in self.survey.output_names else name
                 name = self.unused(name)
@@ -218,6 +232,10 @@ def _own_weights(layer: Any) -> list[Any]:
     theirs = {id(weight) for weight in activation.weights}
     own = [weight for weight in layer.weights if id(weight) not in theirs]
     return [keras.ops.convert_to_numpy(weight) for weight in own]
+
+
+def _signals(outputs: Any, over_time: bool = False) -> list[Signal]:
+    return [Signal(tensor, over_time) for tensor in keras.tree.flatten(outputs)]
 
 
 class SpikingCopy(Copy):
@@ -256,17 +274,17 @@ class SpikingCopy(Copy):
     def receive(self, tensor: Any) -> Signal:
         return Signal(tensor, over_time=self.num_steps is None)
 
-    def apply(self, layer: Any, copy: Any, signals: Any, keywords: dict[str, Any]) -> Signal:
+    def apply(self, layer: Any, copy: Any, signals: Any, keywords: dict[str, Any]) -> list[Signal]:
         # A layer that is called several times runs over time in all of its calls.
         is_shared = self.survey.num_calls[id(layer)] > 1
         if not is_shared and not any(each.over_time for each in keras.tree.flatten(signals)):
             return super().apply(layer, copy, signals, keywords)
         tensors = keras.tree.map_structure(self._over_time, signals)
         if rules.takes_time(layer, keras.tree.flatten(tensors)):
-            return Signal(copy(tensors, **keywords), over_time=True)
+            return _signals(copy(tensors, **keywords), over_time=True)
         if id(layer) not in self._wrappers:
             self._wrappers[id(layer)] = TimeBatched(copy, name=copy.name)
-        return Signal(self._wrappers[id(layer)](tensors, **keywords), over_time=True)
+        return _signals(self._wrappers[id(layer)](tensors, **keywords), over_time=True)
 
     def fire(self, signal: Signal) -> Signal:
         inputs = self._over_time(signal)

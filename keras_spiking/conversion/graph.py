@@ -1,13 +1,20 @@
 """Reads the graph of a model, nested models included, without touching it."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 
+from keras_spiking.conversion.operations import as_layer
+
 
 class Call(NamedTuple):
-    """One call of a layer in a graph, on symbolic tensors of the graph's own."""
+    """One call of a layer in a graph, on symbolic tensors of the graph's own.
+
+    An operation, such as `x + y`, is a layer if it is an activation, else a `Function` of its
+    tensors.
+    """
 
     layer: Any
     arguments: tuple[Any, ...]
@@ -23,7 +30,7 @@ class Graph(NamedTuple):
     outputs: list[Any]
 
 
-Visit = Callable[[str, Any, tuple[Any, ...], dict[str, Any]], Any]
+Visit = Callable[[str, Any, tuple[Any, ...], dict[str, Any], list[Any]], Any]
 
 
 def is_graph(layer: Any) -> bool:
@@ -47,6 +54,13 @@ def trace(model: Any) -> Graph:
 
     def record(layer: Any, *arguments: Any, **keywords: Any) -> Any:
         outputs = _StandIn(layer)(*arguments, **keywords)
+        if not isinstance(layer, keras.layers.Layer):
+            layer, tensors = as_layer(layer, arguments, keywords)
+            arguments, keywords = (tensors[0] if len(tensors) == 1 else tensors,), {}
+        elif not arguments:
+            # It is called on its inputs by name.
+            first = next(iter(inspect.signature(layer.call).parameters))
+            arguments = (keywords.pop(first),) if first in keywords else ()
         calls.append(Call(layer, arguments, keywords, keras.tree.flatten(outputs)))
         return outputs
 
@@ -60,6 +74,7 @@ def interpret(
     model: Any,
     inputs: list[Any],
     visit: Visit,
+    graphs: dict[int, Graph],
     prefix: str = "",
     inherited: dict[str, Any] | None = None,
 ) -> list[Any]:
@@ -68,13 +83,18 @@ def interpret(
     Args:
         model: A model that `is_graph`.
         inputs: One value for each input.
-        visit: Function of a layer's name, the layer, and the arguments and keywords of one call,
-            with values for tensors. It returns the value of the layer's output. Nested models are
-            entered: a layer `conv` of a nested model `block` has the name `block_conv`.
+        visit: Function of a layer's name, the layer, the arguments and keywords of one call, with
+            values for tensors, and the symbolic outputs. It returns the value of the output, or a
+            list of values if there are several. Nested models are entered: a layer `conv` of a
+            nested model `block` has the name `block_conv`.
+        graphs: The graphs that are read already, by the `id` of their model. So every call of a
+            nested model has the same layers.
         prefix: What goes before each name.
         inherited: Keywords that a nested model was called with, for the calls within.
     """
-    graph = trace(model)
+    if id(model) not in graphs:
+        graphs[id(model)] = trace(model)
+    graph = graphs[id(model)]
     values = {id(tensor): value for tensor, value in zip(graph.inputs, inputs, strict=True)}
 
     def value_of(leaf: Any) -> Any:
@@ -83,16 +103,30 @@ def interpret(
     for layer, arguments, keywords, outputs in graph.calls:
         arguments = keras.tree.map_structure(value_of, arguments)
         own = keras.tree.map_structure(value_of, keywords)
-        # Keras calls nested models with a mask that is None.
-        keywords = (inherited or {}) | {key: own[key] for key in own if keywords[key] is not None}
+        # Keras calls nested models with masks that are None.
+        keywords = (inherited or {}) | {
+            key: own[key]
+            for key, given in keywords.items()
+            if any(leaf is not None for leaf in keras.tree.flatten(given))
+        }
         name = prefix + layer.name
         if is_graph(layer):
-            flat = keras.tree.flatten(arguments)
-            results = interpret(layer, flat, visit, f"{name}_", keywords)
+            flat = _in_order(layer, arguments)
+            results = interpret(layer, flat, visit, graphs, f"{name}_", keywords)
         else:
-            results = [visit(name, layer, arguments, keywords)] * len(outputs)
+            result = visit(name, layer, arguments, keywords, outputs)
+            results = result if isinstance(result, list) else [result]
         values.update(zip(map(id, outputs), results, strict=True))
     return [values[id(tensor)] for tensor in graph.outputs]
+
+
+def _in_order(model: Any, arguments: tuple[Any, ...]) -> list[Any]:
+    """The values that a model is called on, in the order of its inputs."""
+    if len(arguments) == 1 and isinstance(arguments[0], dict):
+        takes_names = not isinstance(model, keras.Sequential) and isinstance(model.input, dict)
+        if not takes_names:
+            return [arguments[0][tensor.name] for tensor in model.inputs]
+    return keras.tree.flatten(arguments)
 
 
 class _StandIn(keras.Operation):

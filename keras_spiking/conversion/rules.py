@@ -1,9 +1,12 @@
 """What becomes of each class of layers: which can be converted, how, and why others cannot."""
 
+import inspect
 from typing import Any
 
 import keras
 
+from keras_spiking.conversion import registry, trials
+from keras_spiking.conversion.operations import Function
 from keras_spiking.layers import (
     KerasSpikingLayer,
     LastStep,
@@ -72,7 +75,11 @@ _BY_STEP = frozenset(
     SpatialDropout3D SpectralNormalization UnitNormalization UpSampling1D UpSampling2D
     UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
     """.split()
+    # The sample as it is, but in training.
+    + [name for name in dir(_layers) if name.startswith("Random")]
 ).union(_MAX_POOLING, _MAX_POOLING.values())
+# Of models in keras.applications, which Keras has no public name for.
+_OF_APPLICATIONS = ("CustomScaleLayer", "LayerScale", "StochasticDepth")
 SUPPORTED = CONNECTIONS | ACTIVATIONS | _ELEMENTWISE | _BY_STEP
 
 _OVER_TIME = (
@@ -91,25 +98,53 @@ _ATTENTION = (
     _layers.GroupQueryAttention,
 )
 
+_OWN_LAYER = (
+    "Put it in a layer of your own, and tell convert of that with "
+    "keras_spiking.conversion.register."
+)
 _PARTS = "Convert the parts of the model before and after it, and connect those by hand."
+
+
+_KNOWN_ELEMENTWISE = [
+    function
+    for name, function in vars(keras.activations).items()
+    if inspect.isfunction(function) and name not in ("glu", "log_softmax", "softmax", "sparsemax")
+]
+
+
+def is_activation(layer: Any) -> bool:
+    """Whether a layer is an activation and nothing else."""
+    return type(layer) in ACTIVATIONS or registry.is_activation(layer)
 
 
 def activation_of(layer: Any) -> Any:
     """The function or layer that is a layer's activation, or None if it is linear or has none."""
-    if type(layer) in ACTIVATIONS and type(layer) is not _layers.Activation:
-        return layer
     if type(layer) is _layers.Activation or type(layer) in CONNECTIONS:
         linear = layer.activation is keras.activations.linear
         return None if linear else layer.activation
-    return None
+    return layer if is_activation(layer) else None
 
 
-def is_elementwise(activation: Any) -> bool:
-    """Whether each output of an activation depends on one input, so that a neuron can have it."""
-    names = ("softmax", "log_softmax", "sparsemax", "glu")
-    return not isinstance(activation, _layers.Softmax) and all(
-        activation is not getattr(keras.activations, name, None) for name in names
-    )
+def is_elementwise(
+    activation: Any, shape: tuple[Any, ...] = (None, None), dtype: str = "float32"
+) -> bool:
+    """Whether each output of an activation depends on one input, so that a neuron can have it.
+
+    Args:
+        activation: Function or layer.
+        shape: Shape of its inputs.
+        dtype: Their type.
+    """
+    if isinstance(activation, _layers.Layer):
+        if type(activation) is _layers.Activation:
+            return is_elementwise(activation.activation, shape, dtype)
+        if is_activation(activation):
+            return type(activation) is not _layers.Softmax
+        # The layer itself may not be built yet, and this would do it.
+        activation = type(activation).from_config(activation.get_config())
+    if any(activation is function for function in _KNOWN_ELEMENTWISE):
+        return True
+    return trials.is_elementwise(activation, shape, dtype)
 
 
 def takes_time(layer: Any, inputs: list[Any]) -> bool:
@@ -124,14 +159,45 @@ def takes_time(layer: Any, inputs: list[Any]) -> bool:
 
 def copy_of(layer: Any, name: str, max_pooling: str) -> Any:
     """A new layer with the same settings, without its activation."""
-    config = {**layer.get_config(), "name": name}
+    if isinstance(layer, Function):
+        return layer.as_model(name)
+    functions = _functions(layer)
+    config = {**_without(layer, functions).get_config(), "name": name}
     if type(layer) in CONNECTIONS and activation_of(layer) is not None:
         # The regularizer of what the layer returned goes where the activation goes.
         config.update(activation="linear", activity_regularizer=None)
+        functions = {name: functions[name] for name in functions if "activ" not in name}
     make = type(layer)
     if max_pooling == "average":
         make = _MAX_POOLING.get(make, make)
-    return make.from_config(config)
+    copy = make.from_config(config)
+    for argument, function in functions.items():
+        setattr(copy, argument, function)
+    return copy
+
+
+def _functions(layer: Any) -> dict[str, Any]:
+    """The functions that a layer of Keras was given: not all have a config, so they are shared."""
+    if not _is_known(layer):
+        return {}
+    arguments = {*inspect.signature(type(layer).__init__).parameters, "activity_regularizer"}
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if name in arguments and callable(value) and not hasattr(value, "get_config")
+    }
+
+
+def _without(layer: Any, functions: dict[str, Any]) -> Any:
+    """What a layer would be without some functions, to ask for its config: the layer stays."""
+    if not functions:
+        return layer
+    bare = object.__new__(type(layer))
+    vars(bare).update(vars(layer))
+    vars(bare).update(dict.fromkeys(functions))
+    if "activation" in functions:
+        bare.activation = keras.activations.linear
+    return bare
 
 
 def _is_misread(layer: Any) -> bool:
@@ -143,13 +209,16 @@ def _is_misread(layer: Any) -> bool:
     return list(left_out) != list(reversed(left_out))
 
 
-def refusal(layer: Any, keywords: dict[str, Any]) -> str | None:
-    """Why a call of a layer cannot be converted and what to do, or None if it can."""
-    if not isinstance(layer, _layers.Layer):
-        return (
-            "is a function of keras.ops, not a layer. Use a layer, such as keras.layers.Add for +, "
-            "or keras.layers.Activation for an activation."
-        )
+def refusal(layer: Any, keywords: dict[str, Any], outputs: list[Any]) -> str | None:
+    """Why a call of a layer cannot be converted and what to do, or None if it can.
+
+    Args:
+        layer: A layer, or a `Function`.
+        keywords: What it is called with by name.
+        outputs: The symbolic tensors that it returns.
+    """
+    if isinstance(layer, Function):
+        return _refusal_of_function(layer, outputs)
     if isinstance(layer, _OVER_TIME):
         return f"runs over time (or another axis of a sample) itself. {_PARTS}"
     if isinstance(layer, _ATTENTION):
@@ -164,22 +233,22 @@ def refusal(layer: Any, keywords: dict[str, Any]) -> str | None:
         )
     if isinstance(layer, _layers.Lambda):
         return (
-            "runs a function whose meaning cannot be read. Use layers of Keras, such as "
-            "keras.layers.Rescaling or keras.layers.Activation."
+            "runs a function whose meaning cannot be read. Call the function on the tensors of the "
+            "model, as in keras.ops.relu(2 * x), or use layers of Keras."
         )
     if isinstance(layer, keras.Model):
         return (
             "is a model whose graph cannot be read. Make it with keras.Sequential or "
             "keras.Model(inputs, outputs), and build it."
         )
-    if type(layer) not in SUPPORTED:
+    if not _is_known(layer):
         return (
-            "is of a class that convert does not know. Use layers of Keras that do the same, or "
-            "leave it out if it works in training only (random images are better made in the data "
-            "pipeline)."
+            "is of a class that convert does not know. If it treats every sample for itself, and "
+            "keeps nothing from one to the next, tell convert so with "
+            "keras_spiking.conversion.register; or use layers of Keras that do the same."
         )
     if type(layer) is _layers.SpectralNormalization and (
-        refusal(layer.layer, {}) or activation_of(layer.layer) is not None
+        refusal(layer.layer, {}, []) or activation_of(layer.layer) is not None
     ):
         return (
             "wraps a layer with an activation of its own. Put the activation in a layer after it, "
@@ -194,4 +263,33 @@ def refusal(layer: Any, keywords: dict[str, Any]) -> str | None:
         return f"is quantized ({layer.quantization_mode}). Convert the model first, then quantize."
     if unknown := sorted(set(keywords) - {"training"}):
         return f"is called with {', '.join(unknown)}. Call it on its inputs only."
+    return None
+
+
+def _is_known(layer: Any) -> bool:
+    """Whether a layer is a function of its sample."""
+    kind = type(layer)
+    if kind.__name__ in _OF_APPLICATIONS and kind.__module__.partition(".")[0] == "keras":
+        return True
+    return kind in SUPPORTED or registry.is_registered(layer)
+
+
+def _refusal_of_function(function: Function, outputs: list[Any]) -> str | None:
+    if any(isinstance(each, keras.Variable) for each in function.constants):
+        return (
+            "is called on a variable, which may be a weight of a layer, and a copy of the model "
+            f"has weights of its own. {_OWN_LAYER}"
+        )
+    if function.settings is None:
+        return f"has settings that Keras cannot copy. {_OWN_LAYER}"
+    if not function.is_elementwise() and not trials.treats_samples_alike(function):
+        return (
+            "mixes samples, or moves or drops the axis of the batch, and time goes where the batch "
+            "is. Keep to the axes behind the first, and leave that as long as it is."
+        )
+    if any(len(tensor.shape) < 2 for tensor in outputs):
+        return (
+            "returns one number for each sample, and where there is time, samples need an axis of "
+            "features. Keep one, as with keepdims=True."
+        )
     return None

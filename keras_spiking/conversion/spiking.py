@@ -22,7 +22,7 @@ def convert(
     num_steps: int | None = None,
     dt: Any = None,
     spiking_aware_training: bool = True,
-    rate_scale: Any = 1.0,
+    rate_scale: Any = None,
     tau: float | None = None,
     readout: str = "average",
     max_pooling: str = "keep",
@@ -42,8 +42,12 @@ def convert(
     applied to the readout. So for a softmax the weighted spikes are averaged over time, and the
     softmax is taken of that average.
 
-    `BatchNormalization` works as before in inference. In training, it and dropout see each step as
-    a sample.
+    `BatchNormalization` works as before in inference. In training, it, dropout and random
+    augmentation see each step as a sample, but for what comes before the first activation: where
+    inputs are the same at every step, that too is drawn once.
+
+    Operators and functions, such as `x + y` or `keras.ops.concatenate`, work at each step too. An
+    activation among them, such as `keras.ops.relu`, spikes like one that is a layer.
 
     The layers of nested models become layers of the result: layer `conv` of `block` is called
     `block_conv`. What spikes for layer `conv` is called `conv_spikes`; for an activation layer,
@@ -53,9 +57,11 @@ def convert(
     Args:
         model: A trained model: Sequential, or functional with branches, shared layers, nested
             models, several inputs and outputs. It may consist of Dense, EinsumDense, convolutions,
-            pooling, BatchNormalization and other normalization, Dropout and noise, merges,
-            reshapes, cropping, padding, upsampling, Rescaling, Resizing, Embedding, Identity, and
-            activations.
+            pooling, BatchNormalization and other normalization, Dropout and noise, random
+            augmentation, merges, reshapes, cropping, padding, upsampling, Rescaling, Resizing,
+            Embedding, Identity, activations, layers that are told to
+            `keras_spiking.conversion.register`, and operators and functions of `keras.ops` that
+            treat each sample for itself.
         num_steps: Number of time steps for which the inputs are shown; the result takes the
             inputs of `model`, and returns outputs of the same shape. Default: the result takes
             inputs that change over time, `(batch, time, ...)`, for any number of steps.
@@ -65,7 +71,8 @@ def convert(
         rate_scale: Factor of the firing rates, by which the height of spikes is divided, so that
             outputs are expected to be the same: a number for all layers; a mapping of names of
             layers (as in the result, without `_spikes`) to numbers, 1 for layers without; or
-            `"calibrate"`.
+            `"calibrate"`. Default: 1, with a warning if an activation of 1 then makes less than
+            one spike in all steps.
         tau: Time constant, in seconds, of a `Lowpass` after each `SpikingActivation`. Default:
             no filter.
         readout: What is made of an output over time: `"average"`, `"last"` (the last step), or
@@ -84,8 +91,8 @@ def convert(
     Raises:
         ValueError: If an argument has a value that it cannot have, the graph of the model cannot
             be read, nothing in it would spike, or it has layers that cannot be converted (such as
-            recurrent layers, attention, or a softmax that other layers follow): all are listed,
-            with the reason and what to do.
+            recurrent layers, attention, a softmax that other layers follow, or activations of
+            unknown size): all are listed, with the reason and what to do.
         TypeError: If an argument has a wrong type.
 
     Example:
@@ -99,7 +106,7 @@ def convert(
     ...         keras.layers.Dense(10, activation="softmax"),
     ...     ]
     ... )
-    >>> spiking = keras_spiking.convert(model, num_steps=20, dt=0.01)
+    >>> spiking = keras_spiking.convert(model, num_steps=20, dt=0.1)
     >>> spiking.output_shape
     (None, 10)
     >>> [layer.name for layer in spiking.layers if "spikes" in layer.name]
@@ -107,7 +114,7 @@ def convert(
     """
     if num_steps is not None:
         num_steps = _checks.positive_integer(_OWNER, "num_steps", num_steps)
-    TimeStep(_OWNER, dt)
+    seconds = TimeStep(_OWNER, dt).as_float()
     spiking_aware_training = _checks.boolean(
         _OWNER, "spiking_aware_training", spiking_aware_training
     )
@@ -129,6 +136,9 @@ def convert(
         assert target_rate is not None  # checked above
         scales = calibrated_scales(survey, max_pooling, example_data, target_rate)
     else:
+        if rate_scale is None:
+            _warn_of_silence(num_steps, seconds)
+            rate_scale = 1.0
         scales = _scales(rate_scale, survey.spiking)
 
     converted = SpikingCopy(
@@ -163,10 +173,12 @@ def _check_rate_scale(rate_scale: Any, example_data: Any, target_rate: Any) -> N
                 f'{_OWNER}: `{name}` is for rate_scale="calibrate" only; received rate_scale='
                 f"{rate_scale!r}."
             )
+    if rate_scale is None:
+        return
     if isinstance(rate_scale, Mapping):
         for name, scale in rate_scale.items():
             _checks.positive_number(_OWNER, f"rate_scale[{name!r}]", scale)
-    elif isinstance(rate_scale, (str, list, tuple)) or rate_scale is None:
+    elif isinstance(rate_scale, (str, list, tuple)):
         error = ValueError if isinstance(rate_scale, str) else TypeError
         raise error(
             f"{_OWNER}: `rate_scale` must be a positive number, a mapping of layer names to them, "
@@ -174,6 +186,20 @@ def _check_rate_scale(rate_scale: Any, example_data: Any, target_rate: Any) -> N
         )
     else:
         _checks.positive_number(_OWNER, "rate_scale", rate_scale)
+
+
+def _warn_of_silence(num_steps: int | None, dt: float) -> None:
+    """Warns if an activation near 1 would hardly fire, which nobody has thought of."""
+    if num_steps is None or num_steps * dt >= 1:
+        return
+    warnings.warn(
+        f"{_OWNER}: an activation of 1 makes {num_steps * dt:.3g} spikes in all {num_steps} steps "
+        f"of {dt:g} s, so if activations are near 1, neurons hardly fire, and outputs are "
+        'close to chance. Give rate_scale="calibrate" with `example_data` and '
+        f"target_rate={1 / dt:g} (one spike in each step), or a `rate_scale` of your own, such as "
+        "rate_scale=1.0 if that is meant.",
+        stacklevel=3,
+    )
 
 
 def _scales(rate_scale: Any, names: list[str]) -> dict[str, float]:

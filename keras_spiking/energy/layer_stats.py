@@ -220,6 +220,8 @@ _LINEAR = (
     layers.UpSampling1D,
     layers.UpSampling2D,
     layers.UpSampling3D,
+    # Images as they are, but in training.
+    *(getattr(layers, name) for name in dir(layers) if name.startswith("Random")),
 )
 
 # No connections either, but adding up spikes cannot do what they do.

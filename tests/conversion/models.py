@@ -125,7 +125,26 @@ def averages_of_sequences():
     )
 
 
-MODELS = [vectors, sequences, images, volumes, averages_of_sequences]
+def augmented():
+    arguments = {
+        "RandomColorJitter": ((0, 255),),
+        "RandomCrop": (9, 9),
+        "RandomFlip": ("horizontal",),
+        "RandomPosterization": (8,),
+        "RandomShear": ((0.0, 0.1),),  # Keras cannot read its own config of 0.1
+        "RandomTranslation": (0.1, 0.1),
+    }
+    names = [name for name in dir(layers) if name.startswith("Random")]
+    return sequential(
+        (9, 9, 3),
+        *(getattr(layers, name)(*arguments.get(name, (0.1,))) for name in names),
+        layers.Conv2D(2, 3, activation="relu"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(2),
+    )
+
+
+MODELS = [vectors, sequences, images, volumes, averages_of_sequences, augmented]
 
 
 @functools.cache

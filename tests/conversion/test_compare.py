@@ -11,6 +11,9 @@ import keras_spiking
 from tests import reference
 from tests.conversion.models import data_for, sequential, weird
 
+# Few or short steps are meant here.
+pytestmark = pytest.mark.filterwarnings("ignore:convert. an activation of 1 makes:UserWarning")
+
 DT, STEPS, SCALE = 0.1, 12, 3.0
 
 

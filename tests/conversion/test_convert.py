@@ -141,6 +141,25 @@ def test_shared_and_nested_layers_and_several_inputs_and_outputs(rng, tmp_path):
         np.testing.assert_array_equal(output, outputs[name])
 
 
+def test_a_nested_model_may_have_several_inputs_in_a_list_or_by_name(rng):
+    right, left = keras.Input((4,), name="right"), keras.Input((4,), name="left")
+    one, other = keras.Input((4,)), keras.Input((4,))
+    difference = layers.Subtract()(
+        [layers.Dense(3, activation="relu")(right), layers.Dense(3)(left)]
+    )
+    nested = {
+        "list": keras.Model([right, left], difference),
+        "names": keras.Model({"right": right, "left": left}, difference),
+    }
+    given = {"list": [one, other], "names": {"right": one, "left": other}}
+    data = list(rng.normal(size=(2, 3, 4)).astype("float32"))
+    for made, called in (("list", "list"), ("list", "names"), ("names", "names")):
+        head = layers.Dense(2)
+        model = keras.Model([one, other], head(inputs=nested[made](inputs=given[called])))
+        spiking = keras_spiking.convert(model, num_steps=2, dt=LONG)
+        assert_equal(spiking.predict_on_batch(data), model.predict_on_batch(data))
+
+
 def test_inputs_may_change_over_time(rng):
     model = weird()
     data = {
@@ -227,6 +246,27 @@ def test_max_pooling_may_become_average_pooling(rng):
     assert_equal(spiking.predict_on_batch(data), average.predict_on_batch(data))
 
 
+def test_augmentation_does_nothing_but_in_training(rng):
+    model = sequential(
+        (6, 6, 1),
+        layers.RandomFlip(name="flip"),
+        layers.RandomRotation(0.2),
+        layers.Conv2D(2, 3, activation="relu"),
+        layers.Flatten(),
+        layers.Dense(2),
+    )
+    data = data_for(model, rng)
+    expected = model.predict_on_batch(data)
+    spiking = keras_spiking.convert(model, num_steps=2, dt=LONG)
+    assert_equal(spiking.predict_on_batch(data), expected)
+    assert spiking.get_layer("flip").output.shape == (None, 6, 6, 1)
+    over_time = keras_spiking.convert(model, dt=LONG)
+    assert_equal(over_time.predict_on_batch(data[:, None].repeat(2, axis=1)), expected)
+    for trained, inputs in ((spiking, data), (over_time, data[:, None].repeat(2, axis=1))):
+        outputs = keras.ops.convert_to_numpy(trained(inputs, training=True))
+        assert np.abs(outputs - expected).max() > 1e-2
+
+
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["", "Global", "Adaptive"])
 def test_every_max_pooling_may_become_average_pooling(kind, rank, rng):
@@ -279,14 +319,14 @@ def test_what_cannot_be_compiled_again_warns():
     model = small()
     model.compile("sgd", own_loss)
     with pytest.warns(UserWarning, match=r"the converted model is not compiled, .* compile it"):
-        spiking = keras_spiking.convert(model, num_steps=2)
+        spiking = keras_spiking.convert(model, num_steps=2, dt=1.0)
     assert not spiking.compiled
 
 
 def test_training_without_spikes_sees_the_original(rng):
     data = rng.normal(size=(5, 4)).astype("float32")
     model = small()
-    spiking = keras_spiking.convert(model, num_steps=3, dt=0.01, spiking_aware_training=False)
+    spiking = keras_spiking.convert(model, num_steps=3, dt=1.0, spiking_aware_training=False)
     assert_equal(
         keras.ops.convert_to_numpy(spiking(data, training=True)),
         keras.ops.convert_to_numpy(model(data)),
@@ -302,7 +342,7 @@ def test_a_seed_repeats_and_differs_between_layers(rng):
         layers.Dense(6, activation="relu"),
         layers.Dense(2),
     )
-    one, other = (keras_spiking.convert(model, num_steps=5, dt=0.1, seed=2**32 - 1) for _ in "ab")
+    one, other = (keras_spiking.convert(model, num_steps=5, dt=0.3, seed=2**32 - 1) for _ in "ab")
     np.testing.assert_array_equal(one.predict_on_batch(data), other.predict_on_batch(data))
     seeds = [layer.seed for layer in one.layers if hasattr(layer, "spiking_aware_training")]
     assert len(set(seeds)) == 2
@@ -326,7 +366,7 @@ def test_dt_may_be_a_variable_that_changes(rng):
     data = rng.normal(size=(5, 4)).astype("float32")
     model = small()
     dt = keras.Variable(1e-6)
-    spiking = keras_spiking.convert(model, num_steps=2, dt=dt)
+    spiking = keras_spiking.convert(model, num_steps=2, dt=dt, rate_scale=1.0)
     expected = model.predict_on_batch(data)
     assert np.abs(spiking.predict_on_batch(data) - expected).max() > 0.1
     dt.assign(LONG)
@@ -341,7 +381,7 @@ def test_what_is_the_same_at_every_step_is_computed_once():
         layers.Flatten(),
         layers.Dense(2),
     )
-    spiking = keras_spiking.convert(model, num_steps=5)
+    spiking = keras_spiking.convert(model, num_steps=5, dt=1.0)
     assert spiking.get_layer("first").output.shape == (None, 4, 4, 2)
     assert spiking.get_layer("second").output.shape == (None, 5, 2, 2, 2)
 
@@ -354,5 +394,5 @@ def test_frozen_layers_stay_frozen():
         layers.Flatten(),
         layers.Dense(2),
     )
-    spiking = keras_spiking.convert(model, num_steps=2)
+    spiking = keras_spiking.convert(model, num_steps=2, dt=1.0)
     assert [tuple(w.shape) for w in spiking.trainable_weights] == [(8, 2), (2,)]

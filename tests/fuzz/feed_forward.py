@@ -125,6 +125,7 @@ def conversion_options(draw, data):
     }
     if draw.chance(0.3):
         options |= {"rate_scale": "calibrate", "example_data": data, "target_rate": 100.0}
-    elif draw.chance(0.5):
-        options["rate_scale"] = draw.log_uniform(0.5, 100)
+    else:
+        # Left out, it warns where neurons would hardly fire.
+        options["rate_scale"] = draw.log_uniform(0.5, 100) if draw.chance(0.5) else 1.0
     return options
