@@ -198,7 +198,7 @@ def test_functions_that_cannot_be_serialized_are_compared(data):
         ("binary_crossentropy", 0.5),
         ("mse", 0.5),
     ],
-    ids=str,
+    ids=["none", "from logits", "hinge", "cross-entropy", "mse"],
 )
 def test_a_single_unit_without_activation_says_yes_above_its_threshold(loss, threshold, rng):
     model = classifier(layers.Dense(1))
