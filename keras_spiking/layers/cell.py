@@ -133,13 +133,14 @@ class KerasSpikingCell(_WithGivenArguments):
             self.size if output_size is None else _checks.size(owner, "output_size", output_size)
         )
         if state_size is None:
-            state_size = self._default_state_size
-        several = isinstance(state_size, list)
-        sizes = [
-            _checks.size(owner, "state_size", each)
-            for each in (state_size if several else [state_size])
-        ]
-        self.state_size = sizes if several or not isinstance(sizes[0], int) else sizes[0]
+            self.state_size = self._default_state_size
+        else:
+            several = isinstance(state_size, list)
+            sizes = [
+                _checks.size(owner, "state_size", each)
+                for each in (state_size if several else [state_size])
+            ]
+            self.state_size = sizes if several or not isinstance(sizes[0], int) else sizes[0]
         self.always_use_inference = _checks.boolean(
             owner, "always_use_inference", always_use_inference
         )
