@@ -10,6 +10,18 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
     In float32 a step counts 2^104 spikes at most, for infinite increments too; not a number
     counts as that, and leaves the voltage as it was.
 
+`integrate(increments, voltage, time_axis=1)` -> `(counts, voltages)`
+    The same with the voltages after every step.
+
+`accumulate_and_fire(rates, state, dt, time_axis=1, rectify=False, negative_spikes=True)`
+-> `(spikes, final_state)`
+    Spikes, in hertz, of neurons that remember what they integrated and emitted, and so may take
+    spikes back: before each step they owe `floor(sum of rates * dt + origin) - emitted`. With
+    `rectify` the floor is at least 0; without negative spikes, they emit nothing where they owe
+    less. `state` is `(floor, voltage, emitted, origin)`, each (batch, ...): the sum and the origin
+    together are `floor + voltage`. The final state is the first three of them. `rates` have the
+    type to compute in. The gradient is that of the sum, or of its relu, less the one before.
+
 `linear_filter(log_decay, coupling, gains, inputs, initial, time_axis=1)` -> `levels`
     One or two levels of first-order filters with the same decay, each fed by the inputs and by
     the level before it: with `a = exp(log_decay)`,
@@ -93,6 +105,17 @@ def _implementation() -> ModuleType:
     return _module(name)
 
 
+def _sums() -> ModuleType:
+    """Where the neurons that remember their sums are."""
+    name = _name()
+    if name == "torch":
+        import torch
+
+        plain = _module("torch_plain").transforms_are_active() or torch.jit.is_tracing()
+        return _module("running" if plain else "torch_sums")
+    return _module("running" if name == "portable" else f"{name}_sums")
+
+
 @functools.cache
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"keras_spiking.kernels.{name}")
@@ -110,6 +133,26 @@ def in_backward() -> bool:
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
     """Counts the spikes of each step; see the module's docstring."""
     return _implementation().integrate_and_fire(increments, voltage, time_axis)
+
+
+def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    """Counts the spikes of each step, and keeps the voltages; see the module's docstring."""
+    # On torch, `keras.ops` sums integers in 32 bits.
+    module = "torch_plain" if _name() == "torch" else "portable"
+    return _module(module).integrate(increments, voltage, time_axis)
+
+
+def accumulate_and_fire(
+    rates: Any,
+    state: tuple[Any, Any, Any, Any],
+    dt: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+    negative_spikes: bool = True,
+) -> tuple[Any, tuple[Any, Any, Any]]:
+    """Fires what the sum so far asks for; see the module's docstring."""
+    run = _sums().accumulate_and_fire
+    return run(rates, state, dt, time_axis, rectify, negative_spikes)
 
 
 def linear_filter(

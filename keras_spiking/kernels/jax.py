@@ -17,7 +17,7 @@ expm1 = jax.custom_jvp(jnp.expm1)
 expm1.defjvps(lambda tangent, _, x: tangent * jnp.exp(x))
 
 
-def _loops_are_chosen(sequence: Any, time_axis: int) -> bool:
+def loops_are_chosen(sequence: Any, time_axis: int) -> bool:
     """On a CPU. An accelerator waits for every step of a loop, so it sums by doubling.
 
     A loop over no steps does not compile.
@@ -28,31 +28,35 @@ def _loops_are_chosen(sequence: Any, time_axis: int) -> bool:
 
 
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
-    if not _loops_are_chosen(increments, time_axis):
+    if not loops_are_chosen(increments, time_axis):
         return portable.integrate_and_fire(increments, voltage, time_axis)
     return _fire(increments, voltage, time_axis)
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _fire(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
-    digits = 52 if increments.dtype == jnp.float64 else 23
-    most = LARGEST[digits] * 2.0**-digits
-
     def step(time: Any, carry: Any) -> Any:
         counts, voltage = carry
-        increment = _at(increments, time, time_axis)
-        rounded = jnp.round(increment * 2.0**digits) * 2.0**-digits
-        whole = jnp.floor(rounded)
-        # Limits what has overflowed: to limit what may overflow takes twice as long.
-        within = jnp.abs(increment) < most
-        # Exact: neither term reaches 1, and both are on the grid.
-        raised = voltage + jnp.where(within, rounded - whole, 0.0)
-        whole = jnp.where(within, whole, portable.saturate(increment, most))
-        carry = jnp.floor(raised)
-        return _put(counts, whole + carry, time, time_axis), raised - carry
+        count, voltage = count_spikes(at(increments, time, time_axis), voltage)
+        return put(counts, count, time, time_axis), voltage
 
     start = jnp.zeros_like(increments), portable.to_grid(voltage)
     return lax.fori_loop(0, increments.shape[time_axis], step, start)
+
+
+def count_spikes(increment: Any, voltage: Any) -> tuple[Any, Any]:
+    """The spikes of one step, and the voltage after it."""
+    digits = 52 if increment.dtype == jnp.float64 else 23
+    most = LARGEST[digits] * 2.0**-digits
+    rounded = jnp.round(increment * 2.0**digits) * 2.0**-digits
+    whole = jnp.floor(rounded)
+    # Limits what has overflowed: to limit what may overflow takes twice as long.
+    within = jnp.abs(increment) < most
+    # Exact: neither term reaches 1, and both are on the grid.
+    raised = voltage + jnp.where(within, rounded - whole, 0.0)
+    whole = jnp.where(within, whole, portable.saturate(increment, most))
+    carry = jnp.floor(raised)
+    return whole + carry, raised - carry
 
 
 def linear_filter(
@@ -77,7 +81,7 @@ def linear_filter(
 def _linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
 ) -> tuple[Any, ...]:
-    run = _filter if _loops_are_chosen(inputs, time_axis) else portable.linear_filter
+    run = _filter if loops_are_chosen(inputs, time_axis) else portable.linear_filter
     return run(log_decay, coupling, gains, inputs, initial, time_axis)
 
 
@@ -91,7 +95,7 @@ def _forward(
 def _backward(time_axis: int, kept: Any, upstream: Any) -> Any:
     log_decay, coupling, gains, inputs, initial, levels = kept
     run = portable.linear_filter_gradients
-    if _loops_are_chosen(inputs, time_axis):
+    if loops_are_chosen(inputs, time_axis):
         run = _filter_gradients
     return run(log_decay, coupling, gains, inputs, initial, levels, upstream, time_axis)
 
@@ -107,10 +111,10 @@ def _filter(
 
     def step(time: Any, carry: Any) -> Any:
         sequences, levels, lost = carry
-        now = _at(inputs, time, time_axis)
+        now = at(inputs, time, time_axis)
         levels, lost = portable.filter_step(leak, coupling, gains, now, levels, lost)
         sequences = [
-            _put(sequence, level, time, time_axis)
+            put(sequence, level, time, time_axis)
             for sequence, level in zip(sequences, levels, strict=True)
         ]
         return sequences, levels, lost
@@ -138,16 +142,16 @@ def _filter_gradients(
     def step(index: Any, carry: Any) -> Any:
         for_inputs, adjoints, lost, for_decay, for_coupling, for_gains = carry
         time = length - 1 - index
-        now = _at(inputs, time, time_axis)
+        now = at(inputs, time, time_axis)
         before = [
-            jnp.where(time == 0, start, _at(level, jnp.maximum(time - 1, 0), time_axis))
+            jnp.where(time == 0, start, at(level, jnp.maximum(time - 1, 0), time_axis))
             for start, level in zip(initial, levels, strict=True)
         ]
         adjoints, lost = portable.adjoint_step(
-            leak, coupling, [_at(each, time, time_axis) for each in upstream], adjoints, lost
+            leak, coupling, [at(each, time, time_axis) for each in upstream], adjoints, lost
         )
         drive = sum(gain * adjoint for gain, adjoint in zip(gains, adjoints, strict=True))
-        for_inputs = _put(for_inputs, drive, time, time_axis)
+        for_inputs = put(for_inputs, drive, time, time_axis)
         for_decay = for_decay + sum(a * b for a, b in zip(adjoints, before, strict=True))
         if order == 2:
             for_coupling = for_coupling + adjoints[1] * before[0]
@@ -180,11 +184,11 @@ def _zeros(states: Any) -> list[Any]:
     return [jnp.zeros_like(state) for state in states]
 
 
-def _at(sequence: Any, time: Any, time_axis: int) -> Any:
+def at(sequence: Any, time: Any, time_axis: int) -> Any:
     return lax.dynamic_index_in_dim(sequence, time, time_axis, keepdims=False)
 
 
-def _put(sequence: Any, values: Any, time: Any, time_axis: int) -> Any:
+def put(sequence: Any, values: Any, time: Any, time_axis: int) -> Any:
     return lax.dynamic_update_index_in_dim(sequence, values, time, time_axis)
 
 

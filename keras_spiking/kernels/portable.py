@@ -34,6 +34,13 @@ _SERIES = tuple(
 def integrate_and_fire(
     increments: Any, voltage: Any, time_axis: int = 1, cumsum: Any = ops.cumsum
 ) -> tuple[Any, Any]:
+    counts, voltages = integrate(increments, voltage, time_axis, cumsum)
+    return counts, last_step(voltages, to_grid(voltage), time_axis)
+
+
+def integrate(
+    increments: Any, voltage: Any, time_axis: int = 1, cumsum: Any = ops.cumsum
+) -> tuple[Any, Any]:
     # On torch, `ops.cumsum` sums in 32 bits: hence the argument.
     dtype = keras.backend.standardize_dtype(increments.dtype)
     digits, integer = _GRIDS[dtype]
@@ -44,7 +51,7 @@ def integrate_and_fire(
     total = cumsum(added, axis=time_axis) + ops.expand_dims(start, time_axis)
     voltages = low_digits(total, digits, integer)
     counts = whole + ops.cast(voltages < added, dtype)
-    return counts, ops.cast(last_step(voltages, start, time_axis), dtype) * 2.0**-digits
+    return counts, ops.cast(voltages, dtype) * 2.0**-digits
 
 
 def low_digits(total: Any, digits: int, integer: str) -> Any:

@@ -16,7 +16,7 @@ alpha_gain = portable.alpha_gain
 expm1 = tf.math.expm1
 
 
-def _loops_are_chosen() -> bool:
+def loops_are_chosen() -> bool:
     """On a CPU. An accelerator waits for every step of a loop, so it sums by doubling.
 
     Nor do loops suit a program that is being debugged: TensorFlow compiles no functions that run
@@ -40,19 +40,19 @@ def _numbers_are_checked() -> bool:
     return False
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return tf.function(function, jit_compile=True, autograph=False)
 
 
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
-    if not _loops_are_chosen():
+    if not loops_are_chosen():
         return portable.integrate_and_fire(increments, voltage, time_axis)
-    increments = _of_known_batch(increments, voltage, time_axis)
+    increments = of_known_batch(increments, voltage, time_axis)
     counts, final = _fire(time_axis)(increments, voltage)
-    return _of_shape(counts, increments.shape), final
+    return of_shape(counts, increments.shape), final
 
 
-def _of_known_batch(sequence: Any, state: Any, time_axis: int) -> Any:
+def of_known_batch(sequence: Any, state: Any, time_axis: int) -> Any:
     """The sequence, with the state's batch size where TensorFlow knows only that one.
 
     The sum of a state of batch 1 and a step of unknown batch has an unknown one, and a loop may
@@ -64,7 +64,7 @@ def _of_known_batch(sequence: Any, state: Any, time_axis: int) -> Any:
     return portable.of_batch(sequence, batch_axis, state.shape[0])
 
 
-def _of_shape(tensor: Any, shape: Any) -> Any:
+def of_shape(tensor: Any, shape: Any) -> Any:
     """What a compiled function returned, of which it forgot the shape.
 
     Not `tf.ensure_shape`, which TFLite does not have.
@@ -76,37 +76,42 @@ def _of_shape(tensor: Any, shape: Any) -> Any:
 @functools.cache
 def _fire(time_axis: int) -> Callable[..., Any]:
     def fire(increments: Any, voltage: Any) -> tuple[Any, Any]:
-        digits = 52 if increments.dtype == tf.float64 else 23
-        most = LARGEST[digits] * 2.0**-digits
         shapes = [tf.shape(increments), tf.shape(voltage)]
-        increments, voltage = map(_padded, (increments, voltage))
+        increments, voltage = map(padded, (increments, voltage))
 
         def step(time: Any, counts: Any, voltage: Any) -> Any:
-            increment = _at(increments, time, time_axis)
-            rounded = tf.round(increment * 2.0**digits) * 2.0**-digits
-            whole = tf.floor(rounded)
-            # Limits what has overflowed: to limit what may overflow takes twice as long.
-            within = tf.abs(increment) < most
-            # Exact: neither term reaches 1, and both are on the grid.
-            raised = voltage + tf.where(within, rounded - whole, 0.0)
-            whole = tf.where(within, whole, portable.saturate(increment, most))
-            carry = tf.floor(raised)
-            return time + 1, _put(counts, whole + carry, time), raised - carry
+            count, voltage = count_spikes(at(increments, time, time_axis), voltage)
+            return time + 1, put(counts, count, time), voltage
 
-        start = 0, _time_first(tf.zeros_like(increments), time_axis), portable.to_grid(voltage)
+        start = 0, time_first(tf.zeros_like(increments), time_axis), portable.to_grid(voltage)
         length = tf.shape(increments)[time_axis]
         _, counts, final = tf.while_loop(lambda time, *_: time < length, step, start)
-        return _cut(_time_first(counts, time_axis), shapes[0]), _cut(final, shapes[1])
+        return cut(time_first(counts, time_axis), shapes[0]), cut(final, shapes[1])
 
-    return _compiled(fire)
+    return compiled(fire)
+
+
+def count_spikes(increment: Any, voltage: Any) -> tuple[Any, Any]:
+    """The spikes of one step, and the voltage after it."""
+    digits = 52 if increment.dtype == tf.float64 else 23
+    most = LARGEST[digits] * 2.0**-digits
+    rounded = tf.round(increment * 2.0**digits) * 2.0**-digits
+    whole = tf.floor(rounded)
+    # Limits what has overflowed: to limit what may overflow takes twice as long.
+    within = tf.abs(increment) < most
+    # Exact: neither term reaches 1, and both are on the grid.
+    raised = voltage + tf.where(within, rounded - whole, 0.0)
+    whole = tf.where(within, whole, portable.saturate(increment, most))
+    carry = tf.floor(raised)
+    return whole + carry, raised - carry
 
 
 def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> tuple[Any, ...]:
     order = len(gains)
-    inputs = _of_known_batch(inputs, initial[0], time_axis)
-    choice = time_axis, _loops_are_chosen()
+    inputs = of_known_batch(inputs, initial[0], time_axis)
+    choice = time_axis, loops_are_chosen()
     forward, backward = _filter(*choice)
 
     def unwatched(tensors: Any) -> Any:
@@ -127,7 +132,7 @@ def linear_filter(
         return levels, lambda *upstream: gradients(*tensors, *upstream)
 
     levels = run(*_in_order(log_decay, coupling, gains, inputs, initial))
-    return tuple(_of_shape(level, inputs.shape) for level in levels)
+    return tuple(of_shape(level, inputs.shape) for level in levels)
 
 
 def _in_order(
@@ -180,8 +185,8 @@ def _filter(time_axis: int, loops: bool) -> tuple[Callable[..., Any], Callable[.
             functools.partial(portable.linear_filter_gradients, time_axis=time_axis),
         )
     return (
-        _compiled(functools.partial(_filter_loop, time_axis)),
-        _compiled(functools.partial(_gradient_loop, time_axis)),
+        compiled(functools.partial(_filter_loop, time_axis)),
+        compiled(functools.partial(_gradient_loop, time_axis)),
     )
 
 
@@ -190,21 +195,21 @@ def _filter_loop(
 ) -> tuple[Any, ...]:
     leak = -tf.math.expm1(log_decay)
     shape = tf.shape(inputs)
-    inputs, initial = tf.nest.map_structure(_padded, (inputs, list(initial)))
+    inputs, initial = tf.nest.map_structure(padded, (inputs, list(initial)))
 
     def step(time: Any, sequences: Any, levels: Any, lost: Any) -> Any:
-        now = _at(inputs, time, time_axis)
+        now = at(inputs, time, time_axis)
         levels, lost = portable.filter_step(leak, coupling, gains, now, levels, lost)
         filled = [
-            _put(sequence, level, time) for sequence, level in zip(sequences, levels, strict=True)
+            put(sequence, level, time) for sequence, level in zip(sequences, levels, strict=True)
         ]
         return time + 1, filled, levels, lost
 
-    empty = [_time_first(tf.zeros_like(inputs), time_axis) for _ in initial]
+    empty = [time_first(tf.zeros_like(inputs), time_axis) for _ in initial]
     start = 0, empty, initial, _zeros(initial)
     length = tf.shape(inputs)[time_axis]
     _, sequences, _, _ = tf.while_loop(lambda time, *_: time < length, step, start)
-    return tuple(_cut(_time_first(sequence, time_axis), shape) for sequence in sequences)
+    return tuple(cut(time_first(sequence, time_axis), shape) for sequence in sequences)
 
 
 def _gradient_loop(
@@ -221,7 +226,7 @@ def _gradient_loop(
     order = len(gains)
     shapes = [tf.shape(inputs), tf.shape(initial[0])]
     inputs, initial, levels, upstream = tf.nest.map_structure(
-        _padded, (inputs, list(initial), list(levels), list(upstream))
+        padded, (inputs, list(initial), list(levels), list(upstream))
     )
 
     def step(
@@ -233,15 +238,15 @@ def _gradient_loop(
         for_coupling: Any,
         for_gains: Any,
     ) -> Any:
-        now = _at(inputs, time, time_axis)
+        now = at(inputs, time, time_axis)
         before = [
-            tf.where(time == 0, start, _at(level, tf.maximum(time - 1, 0), time_axis))
+            tf.where(time == 0, start, at(level, tf.maximum(time - 1, 0), time_axis))
             for start, level in zip(initial, levels, strict=True)
         ]
         adjoints, lost = portable.adjoint_step(
-            leak, coupling, [_at(each, time, time_axis) for each in upstream], adjoints, lost
+            leak, coupling, [at(each, time, time_axis) for each in upstream], adjoints, lost
         )
-        for_inputs = _put(for_inputs, _dot(gains, adjoints), time)
+        for_inputs = put(for_inputs, _dot(gains, adjoints), time)
         for_decay = for_decay + _dot(adjoints, before)
         if order == 2:
             for_coupling = for_coupling + adjoints[1] * before[0]
@@ -249,7 +254,7 @@ def _gradient_loop(
         return time - 1, for_inputs, adjoints, lost, for_decay, for_coupling, for_gains
 
     zeros = _zeros(initial)
-    empty = _time_first(tf.zeros_like(inputs), time_axis)
+    empty = time_first(tf.zeros_like(inputs), time_axis)
     last = tf.shape(inputs)[time_axis] - 1
     start = last, empty, zeros, zeros, zeros[0], zeros[0], zeros
     _, for_inputs, adjoints, _, for_decay, for_coupling, for_gains = tf.while_loop(
@@ -267,12 +272,12 @@ def _gradient_loop(
         decay * over_batch(for_decay),
         over_batch(for_coupling),
         [over_batch(total) for total in for_gains],
-        _cut(_time_first(for_inputs, time_axis), shapes[0]),
-        [_cut(each, shapes[1]) for each in for_initial],
+        cut(time_first(for_inputs, time_axis), shapes[0]),
+        [cut(each, shapes[1]) for each in for_initial],
     )
 
 
-def _padded(tensor: Any) -> Any:
+def padded(tensor: Any) -> Any:
     """Pads with a zero what has no steps, or no samples: a loop over nothing does not compile.
 
     XLA knows every length, and leaves out a padding of nothing.
@@ -285,7 +290,7 @@ def _padded(tensor: Any) -> Any:
     return padded
 
 
-def _cut(tensor: Any, shape: Any) -> Any:
+def cut(tensor: Any, shape: Any) -> Any:
     """Takes the padding off again."""
     return tf.slice(tensor, tf.zeros_like(shape), shape)
 
@@ -298,16 +303,16 @@ def _zeros(states: Any) -> list[Any]:
     return [tf.zeros_like(state) for state in states]
 
 
-def _at(sequence: Any, time: Any, time_axis: int) -> Any:
+def at(sequence: Any, time: Any, time_axis: int) -> Any:
     return sequence[time] if time_axis == 0 else sequence[:, time]
 
 
-def _put(sequence: Any, values: Any, time: Any) -> Any:
+def put(sequence: Any, values: Any, time: Any) -> Any:
     """One step of a time-first sequence, replaced: XLA does it in place."""
     return tf.tensor_scatter_nd_update(sequence, [[time]], values[None])
 
 
-def _time_first(sequence: Any, time_axis: int) -> Any:
+def time_first(sequence: Any, time_axis: int) -> Any:
     """Swaps batch and time where time is not the first axis; the way back, too."""
     if time_axis == 0:
         return sequence

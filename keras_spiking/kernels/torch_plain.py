@@ -26,6 +26,11 @@ class ReverseOnly(torch.autograd.Function):
 
 
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    counts, voltages = integrate(increments, voltage, time_axis)
+    return counts, voltages.select(time_axis, -1)
+
+
+def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
     double = increments.dtype == torch.float64
     digits, integer = (52, torch.int64) if double else (23, torch.int32)
     unit, largest = 2.0**digits, LARGEST[digits]
@@ -38,7 +43,7 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
     total = torch.cumsum(added, time_axis, dtype=integer) + start.unsqueeze(time_axis)
     voltages = torch.bitwise_and(total, torch.full_like(total, 2**digits - 1))
     counts = whole + (voltages < added).to(whole.dtype)
-    return counts, voltages.select(time_axis, -1).to(whole.dtype) * (1.0 / unit)
+    return counts, voltages.to(whole.dtype) * (1.0 / unit)
 
 
 def recurrence(log_decay: Any, sequence: Any, time_axis: int) -> Any:

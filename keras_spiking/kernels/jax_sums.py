@@ -1,0 +1,99 @@
+"""Spikes of neurons that remember their sums, on JAX: one compiled loop over time."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from keras_spiking.kernels import portable, running
+from keras_spiking.kernels.jax import at, count_spikes, loops_are_chosen, put
+
+
+def accumulate_and_fire(
+    rates: Any,
+    state: Any,
+    dt: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+    negative_spikes: bool = True,
+) -> tuple[Any, Any]:
+    if not loops_are_chosen(rates, time_axis):
+        return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
+    # The height of a spike is computed here, where `dt` may be a number of double precision.
+    scales = dt, 1.0 / dt
+    return _accumulate(rates, tuple(state), scales, time_axis, rectify, negative_spikes)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _accumulate(
+    rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
+) -> tuple[Any, Any]:
+    return _accumulate_loop(rates, state, scales, time_axis, rectify, negative_spikes)[:2]
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _accumulate_loop(
+    rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
+) -> tuple[Any, Any, Any]:
+    """Spikes, final state, and the steps that the gradient passes, None for all."""
+    floor, voltage, emitted, origin = state
+    dt, height = scales
+
+    def step(time: Any, carry: Any) -> Any:
+        spikes, active, floor, voltage, emitted = carry
+        count, voltage = count_spikes(at(rates, time, time_axis) * dt, voltage)
+        undefined = jnp.isnan(count)
+        count = running.bounded(jnp.where(undefined, 0.0, count))
+        floor = due = running.bounded(floor + count)
+        if rectify:
+            due = jnp.maximum(floor, 0.0)
+            active = put(active, floor + voltage > origin, time, time_axis)
+        if not negative_spikes:
+            due = jnp.maximum(due, emitted)
+        now = jnp.where(undefined, jnp.nan, (due - emitted) * height)
+        return put(spikes, now, time, time_axis), active, floor, voltage, due
+
+    active = jnp.zeros(rates.shape, "bool") if rectify else None
+    start = jnp.zeros_like(rates), active, floor, portable.to_grid(voltage), emitted
+    spikes, active, *final = lax.fori_loop(0, rates.shape[time_axis], step, start)
+    return spikes, tuple(final), active
+
+
+def _accumulate_forward(
+    rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
+) -> Any:
+    spikes, final, active = _accumulate_loop(
+        rates, state, scales, time_axis, rectify, negative_spikes
+    )
+    return (spikes, final), (active, state, scales)
+
+
+def _accumulate_backward(
+    time_axis: int, rectify: bool, negative_spikes: bool, kept: Any, upstream: Any
+) -> Any:
+    active, *others = kept
+    for_rates, _ = upstream
+    if rectify:
+        for_rates = _gradient_of_relu_of_sum(for_rates, active, time_axis)
+    return for_rates, *jax.tree.map(jnp.zeros_like, others)
+
+
+_accumulate.defvjp(_accumulate_forward, _accumulate_backward)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _gradient_of_relu_of_sum(upstream: Any, active: Any, time_axis: int) -> Any:
+    """Each step counts in all later sums; each sum with one sign in its step, less in the next."""
+    length = upstream.shape[time_axis]
+
+    def step(index: Any, carry: Any) -> Any:
+        gradients, total, later = carry
+        time = length - 1 - index
+        now = at(upstream, time, time_axis)
+        total = total + jnp.where(at(active, time, time_axis), now - later, 0.0)
+        return put(gradients, total, time, time_axis), total, now
+
+    zero = jnp.zeros_like(at(upstream, 0, time_axis))
+    return lax.fori_loop(0, length, step, (jnp.zeros_like(upstream), zero, zero))[0]

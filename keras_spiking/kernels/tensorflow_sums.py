@@ -1,0 +1,105 @@
+"""Spikes of neurons that remember their sums, on TensorFlow: one compiled loop over time."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_spiking.kernels import portable, running
+from keras_spiking.kernels.tensorflow import (
+    at,
+    compiled,
+    count_spikes,
+    cut,
+    loops_are_chosen,
+    of_known_batch,
+    of_shape,
+    padded,
+    put,
+    time_first,
+)
+
+
+def accumulate_and_fire(
+    rates: Any,
+    state: Any,
+    dt: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+    negative_spikes: bool = True,
+) -> tuple[Any, Any]:
+    if not loops_are_chosen():
+        return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
+    rates = of_known_batch(rates, state[0], time_axis)
+    forward, backward = _accumulate(time_axis, rectify, negative_spikes)
+    scales = [tf.convert_to_tensor(each, rates.dtype) for each in (dt, 1.0 / dt)]
+
+    @tf.custom_gradient
+    def run(rates: Any, *others: Any) -> Any:
+        # Unwatched, as in `linear_filter`.
+        spikes, final, active = forward(*map(tf.stop_gradient, (rates, *others)))
+
+        def gradients(upstream: Any, *_: Any) -> Any:
+            return backward(upstream, active) if rectify else upstream, *[None] * len(others)
+
+        return (spikes, *final), gradients
+
+    spikes, *final = run(rates, *state, *scales)
+    return of_shape(spikes, rates.shape), tuple(final)
+
+
+@functools.cache
+def _accumulate(
+    time_axis: int, rectify: bool, negative_spikes: bool
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The spikes, final state, and steps that the gradient passes; and the gradient of rates."""
+
+    def fire(
+        rates: Any, floor: Any, voltage: Any, emitted: Any, origin: Any, dt: Any, height: Any
+    ) -> Any:
+        shapes = [tf.shape(rates), tf.shape(floor)]
+        rates, floor, voltage, emitted, origin = map(
+            padded, (rates, floor, voltage, emitted, origin)
+        )
+
+        def step(
+            time: Any, spikes: Any, active: Any, floor: Any, voltage: Any, emitted: Any
+        ) -> Any:
+            count, voltage = count_spikes(at(rates, time, time_axis) * dt, voltage)
+            undefined = tf.math.is_nan(count)
+            count = running.bounded(tf.where(undefined, 0.0, count))
+            floor = due = running.bounded(floor + count)
+            if rectify:
+                due = tf.maximum(floor, 0.0)
+                active = put(active, floor + voltage > origin, time)
+            if not negative_spikes:
+                due = tf.maximum(due, emitted)
+            now = tf.where(undefined, float("nan"), (due - emitted) * height)
+            return time + 1, put(spikes, now, time), active, floor, voltage, due
+
+        empty = time_first(tf.zeros_like(rates), time_axis)
+        active = tf.zeros_like(empty, "bool") if rectify else False
+        start = 0, empty, active, floor, portable.to_grid(voltage), emitted
+        length = tf.shape(rates)[time_axis]
+        _, spikes, active, *final = tf.while_loop(lambda time, *_: time < length, step, start)
+        final = [cut(each, shapes[1]) for each in final]
+        return cut(time_first(spikes, time_axis), shapes[0]), final, active
+
+    def gradient(upstream: Any, active: Any) -> Any:
+        """Each step counts in all later sums; each sum in its step, and negative in the next."""
+        shape = tf.shape(upstream)
+        upstream = padded(upstream)
+
+        def step(time: Any, gradients: Any, total: Any, later: Any) -> Any:
+            now = at(upstream, time, time_axis)
+            total = total + tf.where(active[time], now - later, 0.0)
+            return time - 1, put(gradients, total, time), total, now
+
+        empty = time_first(tf.zeros_like(upstream), time_axis)
+        zero = tf.zeros_like(empty[0])
+        start = tf.shape(empty)[0] - 1, empty, zero, zero
+        _, gradients, *_ = tf.while_loop(lambda time, *_: time >= 0, step, start)
+        return cut(time_first(gradients, time_axis), shape)
+
+    return compiled(fire), compiled(gradient)

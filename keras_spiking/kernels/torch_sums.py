@@ -1,0 +1,145 @@
+"""Spikes of neurons that remember their sums, on PyTorch; see `torch.py`."""
+
+from typing import Any
+
+import torch
+
+from keras_spiking.kernels import LARGEST
+from keras_spiking.kernels.torch_plain import ReverseOnly
+
+# As in `running.py`, which imports Keras.
+_MOST_SPIKES = 2.0**24
+
+
+def accumulate_and_fire(
+    rates: Any,
+    state: Any,
+    dt: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+    negative_spikes: bool = True,
+) -> tuple[Any, Any]:
+    scales = [
+        torch.as_tensor(each, dtype=rates.dtype, device=rates.device) for each in (dt, 1.0 / dt)
+    ]
+    arguments = rates, [*state, *scales], time_axis, rectify, negative_spikes
+    if torch.compiler.is_compiling():
+        spikes, floor, voltage, emitted, _ = _compiled_accumulate(*arguments)
+    else:
+        spikes, floor, voltage, emitted = _AccumulateAndFire.apply(*arguments)
+    return spikes, (floor, voltage, emitted)
+
+
+class _AccumulateAndFire(ReverseOnly):
+    @staticmethod
+    def forward(
+        ctx: Any, rates: Any, others: Any, time_axis: int, rectify: bool, negative_spikes: bool
+    ) -> tuple[Any, ...]:
+        spikes, *final, active = _accumulate(rates, others, time_axis, rectify, negative_spikes)
+        ctx.save_for_backward(active)
+        ctx.time_axis, ctx.rectify = time_axis, rectify
+        ctx.mark_non_differentiable(*final)
+        ctx.set_materialize_grads(False)
+        return (spikes, *final)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Any, *_: Any) -> tuple[Any, ...]:
+        (active,) = ctx.saved_tensors
+        if upstream is not None and ctx.rectify:
+            upstream = _gradient(upstream, active, ctx.time_axis)
+        return upstream, None, None, None, None
+
+
+def _accumulate(
+    rates: Any, others: Any, time_axis: int, rectify: bool, negative_spikes: bool
+) -> tuple[Any, ...]:
+    """Spikes, the final state, and the steps that the gradient passes, empty if it passes all."""
+    floor, voltage, emitted, origin, dt, height = others
+    unit = 2.0**52 if rates.dtype == torch.float64 else 2.0**23
+    largest = LARGEST[52 if rates.dtype == torch.float64 else 23]
+    spikes = torch.empty_like(rates, memory_format=torch.contiguous_format)
+    active = torch.empty(rates.shape if rectify else (0,), dtype=torch.bool, device=rates.device)
+    voltage = ((voltage - voltage.floor()) * unit).round_().clamp_(max=unit - 1).mul_(1.0 / unit)
+    for time in range(rates.shape[time_axis]):
+        rounded = rates.select(time_axis, time).mul(dt).mul_(unit)
+        undefined = rounded.isnan()
+        rounded = rounded.clamp_(-largest, largest).round_().mul_(1.0 / unit).nan_to_num_(0.0)
+        whole = rounded.floor()
+        # Exact: neither term reaches 1, and both are on the grid.
+        voltage = rounded.sub_(whole).add_(voltage)
+        carry = voltage.floor()
+        voltage.sub_(carry)
+        floor = whole.add_(carry).add_(floor).clamp_(-_MOST_SPIKES, _MOST_SPIKES)
+        due = floor
+        if rectify:
+            due = floor.clamp(min=0.0)
+            torch.gt(carry.copy_(floor).add_(voltage), origin, out=active.select(time_axis, time))
+        if not negative_spikes:
+            due = torch.maximum(due, emitted)
+        now = torch.sub(due, emitted, out=spikes.select(time_axis, time)).mul_(height)
+        now.masked_fill_(undefined, torch.nan)
+        emitted = due
+    return spikes, floor.clone(), voltage, emitted.clone(), active
+
+
+def _gradient(upstream: Any, active: Any, time_axis: int) -> Any:
+    """Each step counts in all later sums; each sum in its step, and negative in the next."""
+    gradients = torch.empty_like(upstream, memory_format=torch.contiguous_format)
+    later = total = torch.zeros_like(upstream.select(time_axis, 0)) if upstream.numel() else None
+    for time in reversed(range(upstream.shape[time_axis])):
+        now = upstream.select(time_axis, time)
+        change = now.sub(later).mul_(active.select(time_axis, time))
+        total = torch.add(total, change, out=gradients.select(time_axis, time))
+        later = now
+    return gradients
+
+
+@torch.library.custom_op("keras_spiking::accumulate_and_fire", mutates_args=())
+def _compiled_accumulate(
+    rates: torch.Tensor,
+    others: list[torch.Tensor],
+    time_axis: int,
+    rectify: bool,
+    negative_spikes: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    spikes, floor, voltage, emitted, active = _accumulate(
+        rates, others, time_axis, rectify, negative_spikes
+    )
+    return spikes, floor, voltage, emitted, active
+
+
+@_compiled_accumulate.register_fake
+def _(
+    rates: Any, others: Any, time_axis: int, rectify: bool, negative_spikes: bool
+) -> tuple[Any, ...]:
+    shape = list(rates.shape)
+    del shape[time_axis]
+    active = rates.new_empty(rates.shape if rectify else (0,), dtype=torch.bool)
+    return rates.new_empty(rates.shape), *(rates.new_empty(shape) for _ in range(3)), active
+
+
+@torch.library.custom_op("keras_spiking::gradient_of_sum", mutates_args=())
+def _compiled_gradient(
+    upstream: torch.Tensor, active: torch.Tensor, time_axis: int
+) -> torch.Tensor:
+    return _gradient(upstream, active, time_axis)
+
+
+@_compiled_gradient.register_fake
+def _(upstream: Any, active: Any, time_axis: int) -> Any:
+    return upstream.new_empty(upstream.shape)
+
+
+def _save_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    _, _, ctx.time_axis, ctx.rectify, _ = inputs
+    ctx.save_for_backward(output[-1])
+
+
+def _backward(ctx: Any, upstream: Any, *_: Any) -> tuple[Any, ...]:
+    (active,) = ctx.saved_tensors
+    if upstream is not None and ctx.rectify:
+        upstream = _compiled_gradient(upstream, active, ctx.time_axis)
+    return upstream, None, None, None, None
+
+
+_compiled_accumulate.register_autograd(_backward, setup_context=_save_for_gradients)
