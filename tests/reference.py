@@ -79,3 +79,25 @@ def _used(mask, step, like):
     if mask is None:
         return True
     return np.asarray(mask)[:, step].reshape(-1, *[1] * (like.ndim - 1))
+
+
+def accumulate_and_fire(inputs, per_step, voltage, activation, mask=None, negative_spikes=True):
+    """Spikes, in units of the activation, of neurons that integrate their input."""
+    summed = np.zeros(inputs[:, 0].shape)
+    steps = np.zeros((len(inputs), *[1] * (inputs.ndim - 2)))
+    emitted = np.zeros(summed.shape)
+    spikes = np.zeros(inputs.shape)
+    for step in range(inputs.shape[1]):
+        used = _used(mask, step, summed)
+        summed = summed + np.where(used, np.asarray(inputs[:, step], "float64"), 0.0)
+        steps = steps + np.where(used, 1.0, 0.0)
+        due = np.floor(voltage + per_step * sum_of_mean(summed, steps, activation))
+        due = due if negative_spikes else np.maximum(due, emitted)
+        spikes[:, step] = np.where(used, (due - emitted) / per_step, 0.0)
+        emitted = np.where(used, due, emitted)
+    return spikes
+
+
+def sum_of_mean(summed, steps, activation):
+    """`t * f(sum / t)`, 0 before the first step."""
+    return steps * activation(summed / np.maximum(steps, 1.0))

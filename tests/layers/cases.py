@@ -41,6 +41,16 @@ MAKERS = {
     "spiking": lambda **kwargs: keras_spiking.SpikingActivation(
         "leaky_relu", **{"dt": 0.3, "seed": 1, **kwargs}
     ),
+    "spiking by input": lambda **kwargs: keras_spiking.SpikingActivation(
+        "leaky_relu",
+        **{
+            "dt": 0.3,
+            "initial_voltage": 0.5,
+            "integrate": "input",
+            "negative_spikes": False,
+            **kwargs,
+        },
+    ),
     "lowpass": lambda **kwargs: keras_spiking.Lowpass(
         0.1, **{"dt": 0.03, "level_initializer": 0.5, **kwargs}
     ),
@@ -49,6 +59,8 @@ MAKERS = {
     ),
     "custom": lambda **kwargs: Counting(**{"dt": 0.01, **kwargs}),
 }
+
+SPIKING = (MAKERS["spiking"], MAKERS["spiking by input"])
 
 every_layer = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import keras_spiking
-from tests.layers.cases import MAKERS, assert_same, every_layer, run
+from tests.layers.cases import SPIKING, assert_same, every_layer, run
 
 BATCH, TIME, UNITS = 3, 7, 4
 MASK = np.array([[1, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 1, 1], [1, 1, 1, 1, 1, 1, 1]], bool)
@@ -53,7 +53,7 @@ def test_going_backwards_is_running_over_what_is_turned_around(make, return_sequ
     if not return_sequences:
         layer = make(go_backwards=True, time_major=True, **options)
         outputs = run(layer, np.swapaxes(inputs, 0, 1), mask=mask)
-        assert_same(outputs, expected, exact=make is MAKERS["spiking"])
+        assert_same(outputs, expected, exact=make in SPIKING)
 
 
 @every_layer

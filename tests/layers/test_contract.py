@@ -8,7 +8,7 @@ from keras import ops
 import keras_spiking
 from tests.check_layer import check_layer
 from tests.compiled import BACKEND
-from tests.layers.cases import MAKERS, CountingCell, assert_same, every_layer, run
+from tests.layers.cases import MAKERS, SPIKING, CountingCell, assert_same, every_layer, run
 
 BATCH, TIME = 3, 12
 
@@ -19,7 +19,7 @@ def data(rng, features=(4,), time=TIME, batch=BATCH):
 
 @every_layer
 def test_layer_is_a_good_keras_layer(make, tmp_path):
-    check_layer(make, (2, 3), tmp_path, exact=make is MAKERS["spiking"])
+    check_layer(make, (2, 3), tmp_path, exact=make in SPIKING)
 
 
 @pytest.mark.parametrize("features", [(4,), (2, 3), (2, 1, 3)], ids=str)
@@ -35,9 +35,7 @@ def test_layer_equals_its_cell_stepped_through_time(make, features, rng):
         step, state = layer.cell(inputs[:, time], state)
         steps.append(ops.convert_to_numpy(step))
     state = [ops.convert_to_numpy(each) for each in state]
-    assert_same(
-        [outputs, *states], [np.stack(steps, axis=1), *state], exact=make is MAKERS["spiking"]
-    )
+    assert_same([outputs, *states], [np.stack(steps, axis=1), *state], exact=make in SPIKING)
 
 
 @every_layer
@@ -48,7 +46,7 @@ def test_time_major_is_only_a_layout(make, rng):
         layer = make(return_state=True, return_sequences=return_sequences, time_major=True)
         outputs, *states = run(layer, np.swapaxes(inputs, 0, 1))
         outputs = np.swapaxes(outputs, 0, 1) if return_sequences else outputs
-        assert_same((outputs, *states), expected, exact=make is MAKERS["spiking"])
+        assert_same((outputs, *states), expected, exact=make in SPIKING)
 
 
 @every_layer
@@ -70,7 +68,7 @@ def test_cutting_time_changes_nothing(make, cuts, rng):
         part, *state = run(layer, piece, **({} if state is None else {"initial_state": state}))
         pieces.append(part)
     whole = [np.concatenate(pieces, axis=1), *state]
-    assert_same(whole, [outputs, *states], exact=make is MAKERS["spiking"])
+    assert_same(whole, [outputs, *states], exact=make in SPIKING)
 
 
 @every_layer
@@ -80,7 +78,7 @@ def test_stateful_layer_resumes_where_it_stopped(make, rng):
     layer = make(stateful=True)
     for _ in range(2):
         parts = [run(layer, piece) for piece in np.split(inputs, 3, axis=1)]
-        assert_same(np.concatenate(parts, axis=1), expected, exact=make is MAKERS["spiking"])
+        assert_same(np.concatenate(parts, axis=1), expected, exact=make in SPIKING)
         layer.reset_state()
 
 
@@ -141,7 +139,7 @@ def test_weights_loaded_after_building_set_where_a_stateful_layer_starts(make, r
     expected = model.predict(inputs, batch_size=BATCH, verbose=0)
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     outputs = loaded.predict(inputs, batch_size=BATCH, verbose=0)
-    assert_same(outputs, expected, exact=make is MAKERS["spiking"])
+    assert_same(outputs, expected, exact=make in SPIKING)
 
 
 @every_layer
@@ -189,7 +187,7 @@ def test_masked_steps_are_left_out(make, mask, time_major, rng):
                 initial_state=[state[sample : sample + 1] for state in start],
             )
             final = [state[0] for state in final]
-        exact = make is MAKERS["spiking"]
+        exact = make in SPIKING
         assert_same([state[sample] for state in states], list(final), exact)
         seen = 0
         for time in range(TIME):
@@ -214,7 +212,7 @@ def test_masks_of_keras_are_used_and_passed_on(make, rng):
     masked = keras.layers.Masking()(symbolic)
     layer = make()
     model = keras.Model(symbolic, layer(masked))
-    assert_same(model.predict(inputs, verbose=0), expected, exact=make is MAKERS["spiking"])
+    assert_same(model.predict(inputs, verbose=0), expected, exact=make in SPIKING)
     assert layer.compute_mask(inputs, mask) is mask
     assert make(return_sequences=False).compute_mask(inputs, mask) is None
 
@@ -248,7 +246,7 @@ def test_initial_state_may_be_symbolic(make, rng):
     assert_same(
         tuple(model.predict([inputs, *states], verbose=0)),
         run(layer, inputs, initial_state=states),
-        exact=make is MAKERS["spiking"],
+        exact=make in SPIKING,
     )
 
 

@@ -81,7 +81,7 @@ def test_initial_state_must_be_the_cells(make):
         with pytest.raises(ValueError, match=words):
             layer(inputs, initial_state=states)
     with pytest.raises(TypeError, match="`initial_state` must be real numbers"):
-        layer(inputs, initial_state=[right[0].astype("complex64")])
+        layer(inputs, initial_state=[each.astype("complex64") for each in right])
 
 
 @every_layer

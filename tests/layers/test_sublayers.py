@@ -6,11 +6,11 @@ import pytest
 from keras import ops
 
 import keras_spiking
-from tests.layers.cases import MAKERS, every_layer
+from tests.layers.cases import MAKERS, SPIKING, every_layer
 
 # Everything that holds layers with weights.
 HOLDERS = {
-    **{name: make for name, make in MAKERS.items() if name != "spiking"},
+    **{name: make for name, make in MAKERS.items() if make not in SPIKING},
     "activation": lambda **kwargs: keras_spiking.SpikingActivation(
         keras.layers.PReLU(keras.initializers.Constant(0.25)), **{"dt": 0.1, "seed": 1, **kwargs}
     ),
