@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from keras_spiking.layers import Lowpass as Lowpass
     from keras_spiking.layers import LowpassCell as LowpassCell
     from keras_spiking.layers import RepeatOverTime as RepeatOverTime
+    from keras_spiking.layers import RunningAverage as RunningAverage
     from keras_spiking.layers import SpikingActivation as SpikingActivation
     from keras_spiking.layers import SpikingActivationCell as SpikingActivationCell
     from keras_spiking.layers import TemporalAvgPool as TemporalAvgPool
@@ -56,6 +57,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "Lowpass",
             "LowpassCell",
             "RepeatOverTime",
+            "RunningAverage",
             "SpikingActivation",
             "SpikingActivationCell",
             "TemporalAvgPool",

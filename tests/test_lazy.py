@@ -22,6 +22,7 @@ PUBLIC = {
     "LowpassCell",
     "ModelEnergy",
     "RepeatOverTime",
+    "RunningAverage",
     "SpikingActivation",
     "SpikingActivationCell",
     "TemporalAvgPool",

@@ -14,7 +14,7 @@ OVER_TIME = (
 )
 SPIKING = (
     "dt=None, seed=None, spiking_aware_training=True, initial_voltage='random_uniform', "
-    "rate_scale=1.0"
+    "rate_scale=1.0, integrate='activation', negative_spikes=True"
 )
 FILTER = (
     "dt=None, apply_during_training=True, level_initializer='zeros', "
@@ -39,6 +39,7 @@ SIGNATURES = [
     (layers.TimeBatched, "layer, **kwargs"),
     (layers.TemporalAvgPool, "**kwargs"),
     (layers.RepeatOverTime, "num_steps, **kwargs"),
+    (layers.RunningAverage, "layer, **kwargs"),
     (layers.LastStep, "**kwargs"),
     (layers.reset_states, "model"),
     (regularizers.RangedRegularizer, "target=0, regularizer=None"),

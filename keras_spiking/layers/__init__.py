@@ -5,7 +5,9 @@ from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.lowpass import Lowpass, LowpassCell
 from keras_spiking.layers.reset import reset_states
-from keras_spiking.layers.spiking_activation import SpikingActivation, SpikingActivationCell
+from keras_spiking.layers.running_average import RunningAverage
+from keras_spiking.layers.spiking_activation import SpikingActivation
+from keras_spiking.layers.spiking_activation_cell import SpikingActivationCell
 from keras_spiking.layers.steps import LastStep, RepeatOverTime
 from keras_spiking.layers.time import TemporalAvgPool, TimeBatched
 
@@ -18,6 +20,7 @@ __all__ = [
     "Lowpass",
     "LowpassCell",
     "RepeatOverTime",
+    "RunningAverage",
     "SpikingActivation",
     "SpikingActivationCell",
     "TemporalAvgPool",

@@ -72,6 +72,8 @@ LAYERS = {
     ),
     "rate_scale": lambda: spiking(rate_scale=3.7),
     "not spiking aware": lambda: spiking(spiking_aware_training=False),
+    "input integrated": lambda: spiking(integrate="input", negative_spikes=False),
+    "no negative spikes": lambda: spiking("linear", negative_spikes=False),
     "shared dt": lambda: spiking(dt=keras.Variable(0.4)),
     "stateful": lambda: spiking(stateful=True),
     "state": lambda: spiking(return_state=True, unroll=True),
@@ -93,6 +95,7 @@ LAYERS = {
         keras.Sequential([keras.Input((UNITS,)), keras.layers.Dense(3), keras.layers.PReLU()])
     ),
     "TemporalAvgPool": keras_spiking.TemporalAvgPool,
+    "RunningAverage": lambda: keras_spiking.RunningAverage(keras.layers.Softmax()),
     "RepeatOverTime": lambda: keras_spiking.RepeatOverTime(3),
     "LastStep": keras_spiking.LastStep,
     "cells in RNN": lambda: keras.layers.RNN(list(CELLS.values()), return_sequences=True),
