@@ -112,7 +112,8 @@ def _sums() -> ModuleType:
         import torch
 
         plain = _module("torch_plain").transforms_are_active() or torch.jit.is_tracing()
-        return _module("running" if plain else "torch_sums")
+        if plain or not native_is_chosen(faster=True):
+            return _module("running")
     return _module("running" if name == "portable" else f"{name}_sums")
 
 

@@ -68,14 +68,14 @@ def _accumulate(
         ) -> Any:
             count, voltage = count_spikes(at(rates, time, time_axis) * dt, voltage)
             undefined = tf.math.is_nan(count)
-            count = running.bounded(tf.where(undefined, 0.0, count))
-            floor = due = running.bounded(floor + count)
+            added = running.bounded(tf.where(undefined, tf.zeros_like(count), count))
+            floor = due = running.bounded(floor + added)
             if rectify:
                 due = tf.maximum(floor, 0.0)
                 active = put(active, floor + voltage > origin, time)
             if not negative_spikes:
                 due = tf.maximum(due, emitted)
-            now = tf.where(undefined, float("nan"), (due - emitted) * height)
+            now = tf.where(undefined, count, (due - emitted) * height)
             return time + 1, put(spikes, now, time), active, floor, voltage, due
 
         empty = time_first(tf.zeros_like(rates), time_axis)
@@ -93,7 +93,7 @@ def _accumulate(
 
         def step(time: Any, gradients: Any, total: Any, later: Any) -> Any:
             now = at(upstream, time, time_axis)
-            total = total + tf.where(active[time], now - later, 0.0)
+            total = total + tf.where(active[time], now - later, tf.zeros_like(now))
             return time - 1, put(gradients, total, time), total, now
 
         empty = time_first(tf.zeros_like(upstream), time_axis)
