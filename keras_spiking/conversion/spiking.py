@@ -91,8 +91,8 @@ def convert(
     Raises:
         ValueError: If an argument has a value that it cannot have, the graph of the model cannot
             be read, nothing in it would spike, or it has layers that cannot be converted (such as
-            recurrent layers, attention, a softmax that other layers follow, or activations of
-            unknown size): all are listed, with the reason and what to do.
+            recurrent layers, attention, or a softmax that other layers follow): all are listed,
+            with the reason and what to do.
         TypeError: If an argument has a wrong type.
 
     Example:

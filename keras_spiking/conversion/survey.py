@@ -94,14 +94,6 @@ class Survey:
                 "a rate that depends on all other neurons. Make it the last layer, or use an "
                 "activation of one element, such as relu.",
             )
-        elif None in shape[1:]:
-            self._refuse(
-                pending.name,
-                pending.layer,
-                "has an activation of unknown size, and neurons must be counted when the model is "
-                "made. Make the model again with the sizes of its inputs, as in "
-                "keras.Input((224, 224, 3)), and set_weights(model.get_weights()).",
-            )
         elif pending.name not in self.spiking:
             self.spiking.append(pending.name)
 

@@ -16,7 +16,8 @@ def running_sum(sequence: Any, start: Any, time_axis: int = 1) -> Any:
 
     A filter that forgets nothing. `start` is (batch, ...). Differentiable in both.
     """
-    kept = ops.zeros_like(start[:1])  # the logarithm of its decay
+    # The logarithm of its decay. Not a part of `start`, in which there may be no sample.
+    kept = ops.zeros((1, *ops.shape(start)[1:]), start.dtype)
     gains = (ops.ones_like(kept),)
     (sums,) = kernels.linear_filter(kept, kept, gains, sequence, (start,), time_axis)
     return sums

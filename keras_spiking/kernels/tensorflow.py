@@ -53,19 +53,21 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
 
 
 def of_known_batch(sequence: Any, state: Any, time_axis: int) -> Any:
-    """The sequence, with the state's batch size where TensorFlow knows only that one.
+    """The sequence, with the state's sizes where TensorFlow knows only those.
 
-    The sum of a state of batch 1 and a step of unknown batch has an unknown one, and a loop may
-    not forget a shape.
+    The sum of a state of size 1 and a step of unknown size has an unknown one, and a loop may not
+    forget a shape.
     """
     batch_axis = 1 - time_axis
-    if sequence.shape[batch_axis] is not None or state.shape[0] is None:
-        return sequence
-    return portable.of_batch(sequence, batch_axis, state.shape[0])
+    if sequence.shape[batch_axis] is None and state.shape[0] is not None:
+        sequence = portable.of_batch(sequence, batch_axis, state.shape[0])
+    if None in sequence.shape[2:]:
+        sequence = of_shape(tf.identity(sequence), [None, None, *state.shape[1:]])
+    return sequence
 
 
 def of_shape(tensor: Any, shape: Any) -> Any:
-    """What a compiled function returned, of which it forgot the shape.
+    """The tensor, such as one that a compiled function returned, with a shape that was forgotten.
 
     Not `tf.ensure_shape`, which TFLite does not have.
     """

@@ -31,6 +31,9 @@ def accumulate_and_fire(
 ) -> tuple[Any, Any]:
     if not loops_are_chosen():
         return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
+    # Of the sizes of neurons, TensorFlow may know some of one tensor, and others of another.
+    shape = functools.reduce(tf.TensorShape.merge_with, [each.shape for each in state])
+    state = [of_shape(tf.identity(each), shape) for each in state]
     rates = of_known_batch(rates, state[0], time_axis)
     forward, backward = _accumulate(time_axis, rectify, negative_spikes)
     scales = [tf.convert_to_tensor(each, rates.dtype) for each in (dt, 1.0 / dt)]
@@ -97,6 +100,7 @@ def _accumulate(
             return time - 1, put(gradients, total, time), total, now
 
         empty = time_first(tf.zeros_like(upstream), time_axis)
+        active = of_shape(tf.identity(active), empty.shape)
         zero = tf.zeros_like(empty[0])
         start = tf.shape(empty)[0] - 1, empty, zero, zero
         _, gradients, *_ = tf.while_loop(lambda time, *_: time >= 0, step, start)

@@ -61,9 +61,12 @@ class KerasSpikingLayer(WithTimeStep):
     Attributes:
         zero_output_for_mask: Set to True in a subclass whose masked steps output zero, in place of
             the previous output.
+        takes_unknown_sizes: Set to True in a subclass that needs no sizes of features when it is
+            built, and overrides `initial_states`.
     """
 
     zero_output_for_mask = False
+    takes_unknown_sizes = False
 
     def __init__(
         self,
@@ -178,8 +181,7 @@ class KerasSpikingLayer(WithTimeStep):
             )
             states = self._memory.read(self.cell)
         else:
-            batch_size = ops.shape(inputs)[self.batch_axis]
-            states = keras.tree.flatten(self.cell.get_initial_state(batch_size=batch_size))
+            states = keras.tree.flatten(self.initial_states(inputs))
         states = [portable.cast(state, self.state_dtype) for state in states]
 
         def run(inputs: Any, states: list[Any]) -> tuple[Any, list[Any]]:
@@ -194,6 +196,17 @@ class KerasSpikingLayer(WithTimeStep):
         if not self.return_sequences:
             outputs = portable.one_step(outputs, self.time_axis, -1)
         return (outputs, *states) if self.return_state else outputs
+
+    def initial_states(self, inputs: Any) -> Any:
+        """The states before the first step of a layer that is not stateful: those of the cell.
+
+        Args:
+            inputs: Tensor of the shape that the layer was called with.
+
+        Returns:
+            A tensor, or a list of them, each `(batch, ...)`.
+        """
+        return self.cell.get_initial_state(batch_size=ops.shape(inputs)[self.batch_axis])
 
     def run(
         self, inputs: Any, states: list[Any], mask: Any, training: bool

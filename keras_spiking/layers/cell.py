@@ -9,7 +9,7 @@ from keras import ops
 from keras_spiking import _checks
 from keras_spiking.kernels import portable
 from keras_spiking.layers.reset import layers_within
-from keras_spiking.layers.shapes import per_sample
+from keras_spiking.layers.shapes import fits, per_sample
 from keras_spiking.layers.time_step import TimeStep
 
 
@@ -128,7 +128,7 @@ class KerasSpikingCell(_WithGivenArguments):
     ):
         super().__init__(dt=dt, **kwargs)
         owner = type(self).__name__
-        self.size = _checks.size(owner, "size", size)
+        self.size = self._checked_size(size)
         self.output_size = (
             self.size if output_size is None else _checks.size(owner, "output_size", output_size)
         )
@@ -144,6 +144,9 @@ class KerasSpikingCell(_WithGivenArguments):
         self.always_use_inference = _checks.boolean(
             owner, "always_use_inference", always_use_inference
         )
+
+    def _checked_size(self, size: Any) -> Any:
+        return _checks.size(type(self).__name__, "size", size)
 
     @property
     def _default_state_size(self) -> Any:
@@ -174,7 +177,7 @@ class KerasSpikingCell(_WithGivenArguments):
 
     def build(self, input_shape: Any) -> None:
         """Creates weights; `input_shape` is `(batch, ...)`, with the feature axes of `size`."""
-        if tuple(input_shape)[1:] != self.feature_shape:
+        if not fits(tuple(input_shape)[1:], self.feature_shape):
             raise ValueError(
                 f"{type(self).__name__}: inputs of one step must have shape (batch, ...) with the "
                 f"feature axes of size={self.size}; received shape {tuple(input_shape)}."

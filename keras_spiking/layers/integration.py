@@ -150,7 +150,7 @@ def _steps(state: InputState, inputs: Any, mask: Any, time_axis: int) -> tuple[A
     """The numbers of steps before the first one and up to each, with axes of length 1 for units."""
     rank = len(inputs.shape)
     before = ops.reshape(state.steps, (-1, *[1] * (rank - 2)))
-    ones = ops.ones_like(inputs[(slice(None), slice(None), *[slice(1)] * (rank - 2))])
+    ones = ops.ones((*ops.shape(inputs)[:2], *[1] * (rank - 2)), inputs.dtype)
     if mask is not None:
         ones = ops.where(mask, ones, ops.zeros_like(ones))
     return before, running.running_sum(ones, before, time_axis)

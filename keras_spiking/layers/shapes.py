@@ -14,7 +14,7 @@ def per_sample(size: int | tuple[int, ...]) -> tuple[int, ...]:
 
 def as_size(features: tuple[Any, ...]) -> Any:
     """The shape of feature axes as a size: an integer for one axis, as Keras's cells have it."""
-    return features[0] if len(features) == 1 else features
+    return features[0] if len(features) == 1 and features[0] is not None else features
 
 
 def check_rank(owner: str, shape: tuple[Any, ...], axes: str = "(batch, time, ...)") -> None:
@@ -33,16 +33,16 @@ def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
     check_rank(owner, shape, "(time, batch, ...)" if layer.time_major else "(batch, time, ...)")
     features = shape[2:]
     if not layer.built:
-        if not all(isinstance(size, int) for size in features):
+        known = all(isinstance(size, int) for size in features)
+        if not known and (layer.stateful or not layer.takes_unknown_sizes):
             raise ValueError(
                 f"{owner}: the feature axes of inputs must have known sizes when the layer is "
-                f"built; received shape {shape}. Give them in keras.Input."
+                f"built, for its weights or its state; received shape {shape}. Give them in "
+                "keras.Input."
             )
         return
     expected = layer.cell.feature_shape
-    if not all(a is None or a == b for a, b in zip(features, expected, strict=False)) or len(
-        features
-    ) != len(expected):
+    if not fits(features, expected):
         raise ValueError(
             f"{owner}: layer {layer.name!r} was built for inputs with feature axes {expected}; "
             f"received shape {shape}."

@@ -100,7 +100,8 @@ class SpikingActivation(KerasSpikingLayer):
             voltage before the first step.
 
     Input shape:
-        `(batch, time, ...)`, or `(time, batch, ...)` if `time_major`.
+        `(batch, time, ...)`, or `(time, batch, ...)` if `time_major`. Unless the layer is stateful,
+        the sizes of features may be unknown when it is built.
 
     Output shape:
         As the input; `(batch, ...)` if not `return_sequences`. With `return_state`, a tuple of
@@ -126,6 +127,7 @@ class SpikingActivation(KerasSpikingLayer):
     """
 
     zero_output_for_mask = True
+    takes_unknown_sizes = True
 
     def __init__(
         self,
@@ -181,6 +183,10 @@ class SpikingActivation(KerasSpikingLayer):
             negative_spikes=self.negative_spikes,
             dtype=self.dtype_policy,
         )
+
+    def initial_states(self, inputs: Any) -> list[Any]:
+        shape = ops.shape(inputs)
+        return self.cell._initial_states((shape[self.batch_axis], *shape[2:]))
 
     def run(
         self, inputs: Any, states: list[Any], mask: Any, training: bool

@@ -94,7 +94,7 @@ class SpikingActivationCell(KerasSpikingCell):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self._check_voltage_fits(input_shape[0])
+        self._check_voltage_fits((input_shape[0], *self.feature_shape))
         if isinstance(self.activation, keras.layers.Layer) and not self.activation.built:
             self.activation.build(tuple(input_shape))
 
@@ -103,15 +103,27 @@ class SpikingActivationCell(KerasSpikingCell):
         """Whether the input is integrated, and not its activation."""
         return self.integrate == "input"
 
+    def _checked_size(self, size: Any) -> Any:
+        # A layer may know the sizes of features only when it is called.
+        if not isinstance(size, (list, tuple)):
+            return super()._checked_size(size)
+        checked = super()._checked_size([1 if each is None else each for each in size])
+        return tuple(
+            None if given is None else each for given, each in zip(size, checked, strict=True)
+        )
+
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
         """The states before the first step: for the default options, the initial voltage."""
-        voltage = self._voltage(batch_size)
+        return self._initial_states((batch_size, *self.feature_shape))
+
+    def _initial_states(self, shape: tuple[Any, ...]) -> list[Any]:
+        """The same for neurons of a shape, `(batch, ...)`."""
+        voltage = self._voltage(shape)
         if self._integrates_input:
             return list(InputState.before_first_step(voltage))
         return [voltage] if self.negative_spikes else [voltage, ops.zeros_like(voltage)]
 
-    def _voltage(self, batch_size: Any) -> Any:
-        shape = (batch_size, *self.feature_shape)
+    def _voltage(self, shape: tuple[Any, ...]) -> Any:
         voltage = self.initial_voltage
         if isinstance(voltage, str):
             if self.seed is None:
@@ -125,18 +137,18 @@ class SpikingActivationCell(KerasSpikingCell):
             return kernels.uniform(shape, seed, self.state_dtype)
         if isinstance(voltage, keras.initializers.Initializer):
             return ops.cast(voltage(shape, dtype=self.state_dtype), self.state_dtype)
-        self._check_voltage_fits(batch_size)
-        return self._per_sample(ops.cast(voltage, self.state_dtype), batch_size)
+        self._check_voltage_fits(shape)
+        return ops.copy(ops.broadcast_to(ops.cast(voltage, self.state_dtype), shape))
 
-    def _check_voltage_fits(self, batch_size: Any) -> None:
-        """Checks an array of voltages against the batch, as far as its size is known."""
+    def _check_voltage_fits(self, shape: tuple[Any, ...]) -> None:
+        """Checks an array of voltages against neurons, as far as their sizes are known."""
         voltage = self.initial_voltage
         if not isinstance(voltage, np.ndarray):
             return
-        if not isinstance(batch_size, int):
-            leading = voltage.ndim > len(self.feature_shape)
-            batch_size = voltage.shape[0] if leading else 1
-        shape = (batch_size, *self.feature_shape)
+        own = (*[1] * (len(shape) - voltage.ndim), *voltage.shape[-len(shape) :])
+        shape = tuple(
+            size if isinstance(size, int) else given for size, given in zip(shape, own, strict=True)
+        )
         try:
             np.broadcast_to(voltage, shape)
         except ValueError as error:
@@ -158,7 +170,7 @@ class SpikingActivationCell(KerasSpikingCell):
     def _rates_over_time(self, inputs: Any, dtype: Any = None) -> Any:
         """The same for a sequence. The activation sees steps as samples: it cannot mix them."""
         shape = ops.shape(inputs)
-        steps = ops.reshape(inputs, (shape[0] * shape[1], *self.feature_shape))
+        steps = ops.reshape(inputs, (shape[0] * shape[1], *shape[2:]))
         return ops.reshape(self._rates(steps, dtype), shape)
 
     def _seconds(self) -> Any:

@@ -396,3 +396,32 @@ def test_frozen_layers_stay_frozen():
     )
     spiking = keras_spiking.convert(model, num_steps=2, dt=1.0)
     assert [tuple(w.shape) for w in spiking.trainable_weights] == [(8, 2), (2,)]
+
+
+def test_images_of_unknown_size_give_what_images_of_that_size_do(rng):
+    def model(size):
+        return keras.Sequential(
+            [
+                keras.Input((size, size, 3)),
+                keras.layers.Conv2D(4, 3, activation="relu"),
+                keras.layers.MaxPooling2D(2),
+                keras.layers.Conv2D(5, 2, activation="relu"),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(2),
+            ]
+        )
+
+    options = {"num_steps": 6, "dt": 0.5, "seed": 0, "rate_scale": 2.0}
+    unknown = model(None)
+    spiking = keras_spiking.convert(unknown, **options)
+    for size in (9, 12):
+        known = model(size)
+        known.set_weights(unknown.get_weights())
+        images = rng.normal(size=(3, size, size, 3)).astype("float32")
+        expected = keras_spiking.convert(known, **options).predict(images, verbose=0)
+        np.testing.assert_allclose(spiking.predict(images, verbose=0), expected, rtol=1e-5)
+    report = keras_spiking.compare(unknown, spiking, images, num_steps=(3, 6))
+    assert [result.num_steps for result in report.results] == [3, 6]
+    options |= {"rate_scale": "calibrate", "example_data": images, "target_rate": 2.0}
+    calibrated = keras_spiking.convert(unknown, **options)
+    assert np.isfinite(calibrated.predict(images, verbose=0)).all()

@@ -110,19 +110,6 @@ def test_all_refused_layers_are_listed_those_of_nested_models_too():
     assert unknown.startswith("- 'own', 'last' (Own): each is of a class")
 
 
-def test_images_of_unknown_size_are_refused_by_the_names_of_their_layers():
-    sizeless = sequential(
-        (None, None, 3),
-        layers.Conv2D(2, 3, activation="relu", name="conv"),
-        layers.Conv2D(2, 3, activation="relu", name="second"),
-        layers.GlobalAveragePooling2D(),
-        layers.Dense(2),
-    )
-    words = r"has 2 that cannot:\n- 'conv', 'second' \(Conv2D\): each has an activation of unknown"
-    with pytest.raises(ValueError, match=f"(?s)^convert: .*{words} .* keras.Input"):
-        keras_spiking.convert(sizeless, num_steps=2)
-
-
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # raised again by pytest.warns
 def test_firing_below_one_spike_warns_unless_the_scale_was_chosen():
     words = (

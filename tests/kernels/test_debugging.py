@@ -118,11 +118,11 @@ def test_loops_are_chosen_again_when_numbers_are_checked_no_more():
 
     from keras_spiking.kernels import tensorflow as kernels
 
-    before = kernels._loops_are_chosen()
+    before = kernels.loops_are_chosen()
     assert before == (not tf.config.list_logical_devices("GPU"))
     tf.debugging.enable_check_numerics()
     try:
-        assert not kernels._loops_are_chosen()
+        assert not kernels.loops_are_chosen()
     finally:
         tf.debugging.disable_check_numerics()
-    assert kernels._loops_are_chosen() == before
+    assert kernels.loops_are_chosen() == before

@@ -6,7 +6,7 @@ import pytest
 
 import keras_spiking
 from keras_spiking.layers import KerasSpikingCell, KerasSpikingLayer
-from tests.layers.cases import CountingCell, every_layer
+from tests.layers.cases import SPIKING, CountingCell, every_layer
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,9 @@ def test_inputs_need_a_time_axis_and_features(make, shape):
 
 @every_layer
 def test_features_must_be_known_and_stay(make):
+    stateful = {"stateful": True} if make in SPIKING else {}
     with pytest.raises(ValueError, match="feature axes of inputs must have known sizes"):
-        make()(keras.Input((None, None)))
+        make(**stateful)(keras.Input((None, None), batch_size=2))
     layer = make()
     layer(np.zeros((2, 3, 4), "float32"))
     for shape in ((2, 3, 5), (2, 3, 4, 1), (2, 4)):

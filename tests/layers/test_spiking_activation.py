@@ -396,3 +396,33 @@ def test_names_are_those_of_the_old_library():
     assert (layer.dt, layer.seed, layer.spiking_aware_training) == (0.01, 1, False)
     assert isinstance(layer, keras_spiking.layers.KerasSpikingLayer)
     assert layer.activation is keras.activations.relu
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"integrate": "input"}, {"negative_spikes": False}], ids=str
+)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_features_of_unknown_size_may_have_any(activation, options, rng, tmp_path):
+    def layer():
+        return SpikingActivation(activation, dt=0.3, initial_voltage=0.25, **options)
+
+    unknown = keras.Input((None, None, None, 2))
+    model = keras.Model(unknown, layer()(unknown))
+    assert model.output_shape == (None, None, None, None, 2)
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        for shape in ((2, 7, 4, 3, 2), (1, 5, 1, 6, 2)):
+            inputs = (rng.normal(size=shape) * 4).astype("float32")
+            np.testing.assert_array_equal(each.predict(inputs, verbose=0), run(layer(), inputs))
+    convolution = keras_spiking.TimeBatched(keras.layers.Conv2D(2, 1))
+    trained = keras.Model(unknown, layer()(convolution(unknown)))
+    trained.compile("sgd", "mse")
+    assert np.isfinite(trained.fit(inputs, inputs, verbose=0).history["loss"]).all()
+
+
+def test_voltages_that_fit_no_features_are_refused_when_these_are_known():
+    layer = SpikingActivation("relu", initial_voltage=[0.1, 0.2, 0.3])
+    layer.build((None, None, None))
+    assert run(layer, np.zeros((2, 4, 3), "float32")).shape == (2, 4, 3)
+    with pytest.raises(ValueError, match=r"must broadcast to one step of the inputs, \(2, 4\)"):
+        layer(np.zeros((2, 4, 4), "float32"))
