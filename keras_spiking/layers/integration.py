@@ -52,9 +52,10 @@ class InputState(NamedTuple):
         """The state of neurons with these initial voltages, (batch, ...)."""
         # Of an initializer's values, which may be any numbers, the fractional part counts.
         voltage = portable.to_grid(voltage)
-        zeros = ops.zeros_like(voltage)
-        steps = ops.expand_dims(zeros[(slice(None), *[0] * (len(voltage.shape) - 1))], 1)
-        return cls(zeros, zeros, steps, zeros, voltage)
+        # An array for each: JAX gives their memory away, which it can do but once.
+        whole, fraction, emitted = (ops.zeros_like(voltage) for _ in range(3))
+        steps = ops.zeros_like(voltage[(slice(None), *[0] * (len(voltage.shape) - 1))])
+        return cls(whole, fraction, ops.expand_dims(steps, 1), emitted, voltage)
 
 
 def input_changes(
