@@ -1,5 +1,6 @@
 """The contract of everything that runs over time: shapes, state, masks, reset, config."""
 
+import functools
 from typing import Any
 
 import keras
@@ -94,6 +95,7 @@ class KerasSpikingLayer(WithTimeStep):
                 "time. Use time_major=False, and keras.ops.swapaxes(inputs, 0, 1) before."
             )
         self.supports_masking = True
+        self._rematerializes = False
         self._memory = Memory()
 
     @property
@@ -190,7 +192,9 @@ class KerasSpikingLayer(WithTimeStep):
             return self._outputs(inputs, states, mask, bool(training)), states
 
         # All that `keras.RematScope` may run again: no state changes in it, nothing is drawn.
-        outputs, states = super().rematerialized_call(run, inputs)(inputs, states)
+        if self._rematerializes:
+            run = super().rematerialized_call(run, inputs)
+        outputs, states = run(inputs, states)
         if self.stateful and not kernels.in_backward():
             self._memory.write(states)
         if not self.return_sequences:
@@ -256,8 +260,17 @@ class KerasSpikingLayer(WithTimeStep):
         return self.run(inputs, states, mask, training)[0]
 
     def rematerialized_call(self, layer_call: Any, *args: Any, **kwargs: Any) -> Any:
-        """The call as it is: what Keras may run again is a part of it, which `call` chooses."""
-        return layer_call
+        """The call as it is, which lets Keras run a part of it again: that without side effects."""
+
+        @functools.wraps(layer_call)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._rematerializes = True
+            try:
+                return layer_call(*args, **kwargs)
+            finally:
+                self._rematerializes = False
+
+        return call
 
     def reset_state(self) -> None:
         """Returns a stateful layer to its cell's initial state."""

@@ -61,6 +61,32 @@ def _filter_config(filter: Any) -> dict[str, Any]:
     }
 
 
+class _Learnable(keras.constraints.Constraint):
+    """Puts `tau` back where a filter can learn from, after a step of an optimizer.
+
+    At a tenth of `dt` the input passes through but for a part of 5e-5 (`Alpha`: 5e-4). Below, the
+    gradient soon is zero in floats, and `tau` would stay there for good.
+
+    Args:
+        constraint: The user's, which comes first, or None.
+        time_step: The `TimeStep` that holds `dt`.
+    """
+
+    def __init__(self, constraint: Any, time_step: Any):
+        self._constraint = constraint
+        self._time_step = time_step
+
+    def __call__(self, tau: Any) -> Any:
+        if self._constraint is not None:
+            tau = self._constraint(tau)
+        tau, time_step = ops.convert_to_tensor(tau), self._time_step
+        tenth = ops.cast(0.1 * time_step.in_optimizer(), tau.dtype)
+        tenth = ops.where(tenth > 2.0 * _SHORTEST_TAU, tenth, 2.0 * _SHORTEST_TAU)
+        # Where `dt` varies, what is short beside it now may be long beside the next one.
+        least = ops.zeros_like(tenth) if time_step.varies else tenth
+        return ops.where(tau <= least, tenth, tau)  # what is no number stays that
+
+
 class FilterCell(KerasSpikingCell):
     """A cell with the weights `initial_level` and `tau`, of shape `_weight_shape`."""
 
@@ -112,25 +138,10 @@ class FilterCell(KerasSpikingCell):
         self.tau = self.add_weight(
             shape=self._weight_shape,
             initializer=self.tau_initializer,
-            constraint=self._constrain_tau,
+            constraint=_Learnable(self.tau_constraint, self._time_step),
             trainable=self.apply_during_training,
             name="tau",
         )
-
-    def _constrain_tau(self, tau: Any) -> Any:
-        """Puts `tau` back where a filter can learn from, after a step of an optimizer.
-
-        At a tenth of `dt` the input passes through but for a part of 5e-5 (`Alpha`: 5e-4). Below,
-        the gradient soon is zero in floats, and `tau` would stay there for good.
-        """
-        if self.tau_constraint is not None:
-            tau = self.tau_constraint(tau)
-        tau, time_step = ops.convert_to_tensor(tau), self._time_step
-        tenth = ops.cast(0.1 * time_step.in_optimizer(), tau.dtype)
-        tenth = ops.where(tenth > 2.0 * _SHORTEST_TAU, tenth, 2.0 * _SHORTEST_TAU)
-        # Where `dt` varies, what is short beside it now may be long beside the next one.
-        least = ops.zeros_like(tenth) if time_step.varies else tenth
-        return ops.where(tau <= least, tenth, tau)  # what is no number stays that
 
     def _seconds(self) -> tuple[Any, Any]:
         """`tau` and `dt` as tensors, in seconds."""

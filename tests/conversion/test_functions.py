@@ -77,11 +77,16 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
-def test_activations_and_regularizers_may_be_any_functions(function, rng):
-    def penalty(x):
+class Penalty(keras.regularizers.Regularizer):
+    """Without a config."""
+
+    def __call__(self, x):
         return 0.1 * keras.ops.sum(x**2)
 
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_activations_and_regularizers_may_be_any_functions(function, rng):
+    penalty = Penalty()
     model = sequential(
         (4,),
         layers.Dense(
