@@ -115,7 +115,7 @@ def test_pytorch_modules_have_the_arguments_of_pytorch_spiking_first():
 def test_docstrings_describe_each_argument_of_a_layer(layer):
     base = set(inspect.signature(keras_spiking.layers.KerasSpikingLayer).parameters)
     for name in {*inspect.signature(layer).parameters, *base} - {"kwargs"}:
-        assert f"\n        {name}: " in layer.__doc__, name
+        assert f"\n    {name}: " in inspect.getdoc(layer), name
 
 
 @pytest.mark.parametrize("layer", CELLS, ids=lambda layer: layer.__name__)
