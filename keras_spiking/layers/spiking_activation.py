@@ -54,7 +54,8 @@ class SpikingActivation(KerasSpikingLayer):
     are the same. With :math:`v_0 = 1/2`, the mean output after :math:`T` steps is
     :math:`f(m_T)`, rounded to a multiple of :math:`1 / (s \Delta t\, T)`. The gradient is that of
     :math:`t f(m_t) - (t - 1) f(m_{t-1})`, which is also the output in training without spikes.
-    For `relu` and `linear` all is done in whole numbers. Sums and numbers of spikes stop at 2^24.
+    For `relu` and `linear` all is done in whole numbers. Sums and numbers of spikes stop at 2^24;
+    what comes after that may differ between kernels.
 
     The same rates and initial voltage give the same spikes bit for bit, however time is cut, in
     any layout, on every backend, compiled or not: increments are rounded to 2^-23 and summed as
