@@ -90,7 +90,7 @@ def compare(
             _checks.positive_integer(_OWNER, "num_steps", steps)
             for steps in _listed("num_steps", num_steps)
         ]
-    survey = Survey(_OWNER, model)
+    survey = Survey(_OWNER, model, _integrate(spiking_model))
     data = checked_data(_OWNER, "data", data, survey.model)
     decisions = Decisions(_OWNER, survey, model.loss, labels, num_samples(data))
     own_dt, own_num_steps = _check_conversion(survey, spiking_model)
@@ -165,6 +165,13 @@ def _run(
         layers=layers,
         outputs=by_output,
     )
+
+
+def _integrate(spiking_model: Any) -> str:
+    """What the neurons of a spiking model integrate."""
+    layers = spiking_model.layers if isinstance(spiking_model, keras.Model) else []
+    found = {layer.integrate for layer in layers if isinstance(layer, SpikingActivation)}
+    return "input" if found == {"input"} else "activation"
 
 
 def _mean(shares: list[float | None]) -> float | None:

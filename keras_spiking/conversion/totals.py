@@ -70,7 +70,7 @@ class LayerTotals:
         return LayerResult(
             name=self.name,
             mean_rate=self.spikes / (total * self._duration),
-            top_rate=self._top.percentile() / self._duration,
+            top_rate=float(self._top.percentiles()[0]) / self._duration,
             spikes=self.spikes / num_inferences,
             silent=1 - float(np.mean(self._fired)),
             several=self._crowded / (total * self._num_steps),
