@@ -343,11 +343,12 @@ def spiking_config(layer: Any) -> dict[str, Any]:
 def checked_scale(layer: Any, rate_scale: Any) -> Any:
     """Accepts a scale with which, times `dt`, float32 can compute; an array is one per channel."""
     owner, dt = type(layer).__name__, layer._time_step.as_float()
-    if isinstance(rate_scale, (list, tuple)) or np.ndim(rate_scale):
-        if np.ndim(rate_scale) != 1 or not len(rate_scale):
+    is_array = isinstance(rate_scale, np.ndarray) and rate_scale.ndim > 0
+    if is_array or isinstance(rate_scale, (list, tuple)):
+        if not len(rate_scale):
             raise ValueError(
                 f"{owner}: `rate_scale` must be a number, or one number for each channel; received "
-                f"an array of shape {np.shape(rate_scale)}."
+                f"rate_scale={rate_scale!r}, which has none."
             )
         return np.array([_checked_scale(owner, dt, scale) for scale in rate_scale])
     return _checked_scale(owner, dt, rate_scale)

@@ -199,11 +199,12 @@ def test_scales_that_do_not_fit_are_refused():
         layer.build((None, None, None))
         with pytest.raises(ValueError, match=words):
             layer(np.zeros((2, 3, 4), "float32"))
-    for scale in ([[1.0]], [], ()):
+    for scale in ([], (), np.ones(0)):
         with pytest.raises(ValueError, match="a number, or one number for each channel; received"):
             SpikingActivation("relu", rate_scale=scale)
     for scale in ([1.0, 0.0], [1.0, -2.0], [1.0, float("nan")]):
         with pytest.raises(ValueError, match="`rate_scale` must be"):
             SpikingActivation("relu", rate_scale=scale)
-    with pytest.raises(TypeError, match="`rate_scale` must be a number"):
-        SpikingActivation("relu", rate_scale=["1"])
+    for scale in (["1"], [[1.0]], [[1.0], [1.0, 2.0]], np.ones((1, 2)), [True]):
+        with pytest.raises(TypeError, match="`rate_scale` must be a number"):
+            SpikingActivation("relu", rate_scale=scale)
