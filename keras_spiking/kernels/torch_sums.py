@@ -131,7 +131,8 @@ def _(upstream: Any, active: Any, time_axis: int) -> Any:
 
 
 def _save_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    _, _, ctx.time_axis, ctx.rectify, _ = inputs
+    _, others, ctx.time_axis, ctx.rectify, _ = inputs
+    ctx.of_others = [None] * len(others)
     ctx.save_for_backward(output[-1])
 
 
@@ -139,7 +140,7 @@ def _backward(ctx: Any, upstream: Any, *_: Any) -> tuple[Any, ...]:
     (active,) = ctx.saved_tensors
     if upstream is not None and ctx.rectify:
         upstream = _compiled_gradient(upstream, active, ctx.time_axis)
-    return upstream, None, None, None, None
+    return upstream, ctx.of_others, None, None, None
 
 
 _compiled_accumulate.register_autograd(_backward, setup_context=_save_for_gradients)
