@@ -1,6 +1,5 @@
 """Runs a spiking model beside its original, over lengths and numbers of steps."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +8,13 @@ import numpy as np
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking.conversion.copies import Copy
 from keras_spiking.conversion.data import batches, checked_data, num_samples
 from keras_spiking.conversion.decisions import Decisions
 from keras_spiking.conversion.probe import Probe
-from keras_spiking.conversion.report import Report, Result
+from keras_spiking.conversion.report import Report
+from keras_spiking.conversion.rounded import RoundedNetwork, StagedCopy
 from keras_spiking.conversion.survey import Survey
-from keras_spiking.conversion.totals import LayerTotals, OutputTotals, RelativeError
+from keras_spiking.conversion.totals import ResultTotals, mean_share
 from keras_spiking.layers import RepeatOverTime, SpikingActivation
 
 _OWNER = "compare"
@@ -32,8 +31,9 @@ def compare(
 ) -> Report:
     """Shows what a converted model does and costs beside its original.
 
-    The spiking model runs on all of the data once for each length and number of steps, and
-    neither model changes. Memory is needed for one batch at a time; many steps run in pieces.
+    The spiking model runs on all of the data once for each length of a step, for the largest number
+    of steps, and neither model changes. Memory is needed for one batch at a time; many steps run in
+    pieces.
 
     What an output decides is said by its labels, or else by the loss that `model` was compiled
     with, or else by its final activation:
@@ -74,7 +74,7 @@ def compare(
     >>> inputs = keras.Input((4,))
     >>> hidden = keras.layers.Dense(8, activation="relu", name="hidden")(inputs)
     >>> model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(hidden))
-    >>> spiking = keras_spiking.convert(model, num_steps=10, dt=0.1)
+    >>> spiking = keras_spiking.convert(model, num_steps=10, dt=0.1, rate_scale=10.0)
     >>> report = keras_spiking.compare(model, spiking, np.ones((2, 4)), num_steps=(10, 20))
     >>> [(result.num_steps, result.layers[0].name) for result in report.results]
     [(10, 'hidden_spikes'), (20, 'hidden_spikes')]
@@ -90,87 +90,82 @@ def compare(
             _checks.positive_integer(_OWNER, "num_steps", steps)
             for steps in _listed("num_steps", num_steps)
         ]
-    survey = Survey(_OWNER, model)
+    survey = Survey(_OWNER, model, _integrate(spiking_model))
     data = checked_data(_OWNER, "data", data, survey.model)
     decisions = Decisions(_OWNER, survey, model.loss, labels, num_samples(data))
     own_dt, own_num_steps = _check_conversion(survey, spiking_model)
-    original = Copy(survey)
-    probes = {steps: Probe(spiking_model, steps) for steps in num_steps or [own_num_steps]}
-    _check_layers(survey, original, next(iter(probes.values())))
+    original = StagedCopy(survey)
+    num_steps = num_steps or [own_num_steps]
+    dts = dts or [own_dt]
+    probe = Probe(spiking_model, num_steps)
+    _check_layers(survey, original, probe)
 
+    names = [layer.name for layer in probe.layers]
+    totals = {
+        (dt, steps): ResultTotals(names, survey.output_names, num_samples(data), dt, steps)
+        for dt in dts
+        for steps in num_steps
+    }
+    order = _order(original, probe)
+    rounded = RoundedNetwork(original, spiking_model, [probe.layers[index] for index in order])
+    _run(original, probe, rounded, totals, data, decisions, batch_size)
+    not_spiking = tuple(survey.not_spiking)
+    found = {setting: total.result(not_spiking) for setting, total in totals.items()}
+    results = tuple(found[dt, steps] for steps in num_steps for dt in dts)
+    accuracy = mean_share([each.original_accuracy for each in results[0].outputs])
+    return Report(num_samples(data), accuracy, results)
+
+
+def _run(
+    original: StagedCopy,
+    probe: Probe,
+    rounded: RoundedNetwork,
+    totals: dict[tuple[float, int], ResultTotals],
+    data: Any,
+    decisions: Decisions,
+    batch_size: int,
+) -> None:
+    """Runs all data with each length and number of steps, and adds to its totals."""
+    num_outputs = len(original.model.outputs)
     reference = keras.Model(
         original.model.input,
         [*original.model.outputs, *(active.tensor for active in original.activations)],
     )
-    results = []
-    for probe in probes.values():
-        for dt in dts or [own_dt]:
-            probe.dt.assign(dt)
-            results.append(_run(reference, original, probe, dt, data, decisions, batch_size))
-    accuracy = _mean([each.original_accuracy for each in results[-1].outputs])
-    return Report(num_samples(data), accuracy, tuple(results))
-
-
-def _run(
-    reference: keras.Model,
-    original: Copy,
-    probe: Probe,
-    dt: float,
-    data: Any,
-    decisions: Decisions,
-    batch_size: int,
-) -> Result:
-    """Runs all data with one length and number of steps."""
-    samples = num_samples(data)
-    names = original.survey.output_names
-    totals = {
-        name: LayerTotals(name, samples * num_calls, probe.num_steps, dt)
-        for name, num_calls in Counter(probe.names).items()
-    }
-    output_totals = [OutputTotals(name) for name in names]
-    error = RelativeError()
+    order = _order(original, probe)
     done = 0
     for batch in batches(data, batch_size):
         expected = [np.asarray(array) for array in reference.predict_on_batch(batch)]
-        wanted = expected[: len(names)]
-        activations: dict[str, list[np.ndarray]] = {name: [] for name in totals}
-        for active, values in zip(original.activations, expected[len(names) :], strict=True):
-            activations[active.name].append(values)
-        outputs, counted = probe.run(batch)
-        for name, (mean, spikes, crowded) in zip(probe.names, counted, strict=True):
-            totals[name].add(mean, spikes, crowded, activations[name].pop(0))
-
+        wanted, activations = expected[:num_outputs], expected[num_outputs:]
         part = slice(done, done + num_samples(batch))
-        labels = [None if each is None else each[part] for each in decisions.labels]
-        decided = zip(decisions.of(outputs), decisions.of(wanted), labels, strict=True)
-        for total, choices, values, reference_values in zip(
-            output_totals, decided, outputs, wanted, strict=True
-        ):
-            total.add(*choices, values, reference_values)
-            error.add(values, reference_values)
         done = part.stop
-
-    layers = tuple(total.result(samples) for total in totals.values())
-    all_spikes = sum(total.spikes for total in totals.values())
-    neurons = sum(total.num_neurons for total in totals.values())
-    by_output = tuple(total.result() for total in output_totals)
-    return Result(
-        dt=dt,
-        num_steps=probe.num_steps,
-        agreement=_mean([each.agreement for each in by_output]),
-        accuracy=_mean([each.accuracy for each in by_output]),
-        output_error=error.value(),
-        mean_rate=all_spikes / (samples * neurons * probe.num_steps * dt),
-        spikes=all_spikes / samples,
-        layers=layers,
-        outputs=by_output,
-    )
+        labels = [None if each is None else each[part] for each in decisions.labels]
+        theirs = decisions.of(wanted)
+        for dt in dict.fromkeys(dt for dt, _ in totals):
+            probe.dt.assign(dt)
+            for steps, (outputs, in_calls) in probe.run(batch).items():
+                total = totals[dt, steps]
+                counts = [in_calls[index] for index in order]
+                off = rounded.off(batch, [each.mean for each in counts], dt * steps)
+                for active, count, values, wrong in zip(
+                    original.activations, counts, activations, off, strict=True
+                ):
+                    total.add_layer(active.name, count, values, wrong)
+                total.add_outputs(decisions.of(outputs), theirs, labels, outputs, wanted)
 
 
-def _mean(shares: list[float | None]) -> float | None:
-    """The mean of what there is, None of nothing."""
-    known = [share for share in shares if share is not None]
-    return float(np.mean(known)) if known else None
+def _order(original: StagedCopy, probe: Probe) -> list[int]:
+    """For each activation of the original, the number of its spiking call in the probe."""
+    calls: dict[str, list[int]] = {}
+    for index, layer in enumerate(probe.layers):
+        calls.setdefault(layer.name, []).append(index)
+    return [calls[active.name].pop(0) for active in original.activations]
+
+
+def _integrate(spiking_model: Any) -> str:
+    """What the neurons of a spiking model integrate."""
+    layers = spiking_model.layers if isinstance(spiking_model, keras.Model) else []
+    found = {layer.integrate for layer in layers if isinstance(layer, SpikingActivation)}
+    return "input" if found == {"input"} else "activation"
 
 
 def _listed(name: str, values: Any) -> list[Any]:
@@ -205,11 +200,12 @@ def _check_conversion(survey: Survey, spiking_model: Any) -> tuple[float, int]:
     return float(ops.convert_to_numpy(spiking[0].dt)), repeats[0].num_steps
 
 
-def _check_layers(survey: Survey, original: Copy, probe: Probe) -> None:
+def _check_layers(survey: Survey, original: StagedCopy, probe: Probe) -> None:
     """Checks that the spiking layers are those that the model would have."""
     expected = sorted(active.name for active in original.activations)
-    if sorted(probe.names) != expected:
+    names = sorted(layer.name for layer in probe.layers)
+    if names != expected:
         raise ValueError(
             f"{_OWNER}: `spiking_model` must be what convert made of `model` ({survey.model.name!r}"
-            f"), with the spiking layers {expected}; received one with {sorted(probe.names)}."
+            f"), with the spiking layers {expected}; received one with {names}."
         )

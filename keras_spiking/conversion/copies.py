@@ -1,4 +1,4 @@
-"""Builds flat copies of a model: one with the same activations, and one that spikes."""
+"""Builds a flat copy of a model, with the same activations, each a layer of its own."""
 
 import inspect
 from dataclasses import dataclass
@@ -9,14 +9,6 @@ import keras
 from keras_spiking.conversion import graph, rules
 from keras_spiking.conversion.operations import Function
 from keras_spiking.conversion.survey import Survey
-from keras_spiking.layers import (
-    LastStep,
-    Lowpass,
-    RepeatOverTime,
-    SpikingActivation,
-    TemporalAvgPool,
-    TimeBatched,
-)
 
 
 @dataclass
@@ -33,6 +25,11 @@ class Signal:
     layer: Any = None
     active: "Signal | None" = None
     repeated: Any = None
+
+    def of_sample(self) -> Any:
+        """A symbolic tensor for what it is at one step."""
+        features = self.tensor.shape[2 if self.over_time else 1 :]
+        return keras.KerasTensor((None, *features), self.tensor.dtype)
 
 
 class Active(NamedTuple):
@@ -58,7 +55,7 @@ class Copy:
 
     Attributes:
         model: The copy, with copies of the weights.
-        activations: Every call of an activation that another layer follows, in order.
+        activations: Every call of an activation that spikes, in order.
     """
 
     def __init__(self, survey: Survey, max_pooling: str = "keep"):
@@ -68,6 +65,8 @@ class Copy:
         self.activations: list[Active] = []
         self._copies: dict[int, tuple[Any, Any]] = {}
         self._activation_layers: dict[Any, tuple[str, Any]] = {}
+        self._silent: dict[int, Any] = {}
+        self._parts: dict[str, Any] = {}
         self._outputs_to_name = set(survey.output_names)
         self._names = set(survey.output_names)
         inputs = [self._input(tensor) for tensor in keras.tree.flatten(model.input)]
@@ -100,17 +99,27 @@ class Copy:
     def apply(self, layer: Any, copy: Any, signals: Any, keywords: dict[str, Any]) -> list[Signal]:
         """Calls the copy of a layer on a structure of signals; returns one for each output."""
         tensors = keras.tree.map_structure(lambda each: each.tensor, signals)
-        return _signals(copy(tensors, **keywords))
+        return signals_of(copy(tensors, **keywords))
 
     def fire(self, signal: Signal) -> Signal:
-        """Applies an activation that another layer follows."""
+        """Applies an activation that spikes: one of single elements, which a layer follows."""
         name, activation = self._activation_layer(signal, signal.tensor.shape[1:])
         outputs = activation(signal.tensor)
         self.activations.append(Active(name, signal.name, outputs))
         return Signal(outputs)
 
+    def keep_silent(self, signal: Signal) -> Signal:
+        """Applies an activation that does not spike, though a layer follows."""
+        layer = signal.layer
+        if id(layer) not in self._silent:
+            is_own_layer = rules.is_activation(layer)
+            name = self.unused(signal.name if is_own_layer else f"{signal.name}_activation")
+            self._silent[id(layer)] = self.plain_activation(layer, name)
+        activation = self._silent[id(layer)]
+        return self.apply(layer, activation, signal, {})[0]
+
     def make_activation(self, signal: Signal, name: str) -> Any:
-        """A layer for an activation that another layer follows."""
+        """A layer for an activation that spikes."""
         return self.plain_activation(signal.layer, name)
 
     def finish(self, signal: Signal, name: str) -> Any:
@@ -172,30 +181,49 @@ class Copy:
         keywords: dict[str, Any],
         outputs: list[Any],
     ) -> Signal | list[Signal]:
-        (signals,) = arguments
         if rules.is_activation(layer):
             if rules.activation_of(layer) is None:
-                return signals
-            signal = self._active(signals)
+                return arguments[0]
+            signal = self._active(arguments[0])
             return Signal(signal.tensor, signal.over_time, name, layer)
-        signals = keras.tree.map_structure(self._active, signals)
+        arguments, keywords = keras.tree.map_structure(self._active, (arguments, keywords))
         copy = self._copy(name, layer)
         # Operations, too, have no other keyword.
         if (
             isinstance(layer, Function)
             or "training" not in inspect.signature(layer.call).parameters
         ):
-            keywords = {}
-        results = self.apply(layer, copy, signals, keywords)
+            keywords = {key: value for key, value in keywords.items() if key != "training"}
+        if _is_on_one_structure(arguments, keywords):
+            results = self.apply(layer, copy, arguments[0], keywords)
+        else:
+            part, signals = self._part(copy, arguments, keywords)
+            results = self.apply(part, part, signals, {})
         if rules.activation_of(layer) is not None:
             results[0].name, results[0].layer = name, layer
         return results
 
-    def _active(self, signal: Signal) -> Signal:
-        if signal.layer is None:
+    def _part(
+        self, copy: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[Any, list[Signal]]:
+        """A model for one call of a layer on more than one structure, and what it is called on."""
+        leaves = keras.tree.flatten((arguments, keywords))
+        signals = [each for each in leaves if isinstance(each, Signal)]
+        arguments, keywords = keras.tree.map_structure(
+            lambda each: each.of_sample() if isinstance(each, Signal) else each,
+            (arguments, keywords),
+        )
+        name = copy.name if copy.name not in self._parts else self.unused(copy.name)
+        part = graph.call_as_model(copy, arguments, keywords, name)
+        self._parts[name] = part
+        return part, signals
+
+    def _active(self, signal: Any) -> Any:
+        if not isinstance(signal, Signal) or signal.layer is None:
             return signal
         if signal.active is None:
-            signal.active = self.fire(signal)
+            spikes = signal.name in self.survey.spiking
+            signal.active = self.fire(signal) if spikes else self.keep_silent(signal)
         return signal.active
 
     def _activation_layer(self, signal: Signal, features: Any) -> tuple[str, Any]:
@@ -224,6 +252,15 @@ class Copy:
         return self.unused(name)
 
 
+def _is_on_one_structure(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
+    """Whether a layer is called on one structure of tensors, as those that wrap layers call it."""
+    return (
+        len(arguments) == 1
+        and set(keywords) <= {"training"}
+        and all(isinstance(each, Signal) for each in keras.tree.flatten(arguments))
+    )
+
+
 def _own_weights(layer: Any) -> list[Any]:
     """The weights of a layer, without those of the layer that may be its activation."""
     activation = rules.activation_of(layer)
@@ -234,103 +271,6 @@ def _own_weights(layer: Any) -> list[Any]:
     return [keras.ops.convert_to_numpy(weight) for weight in own]
 
 
-def _signals(outputs: Any, over_time: bool = False) -> list[Signal]:
+def signals_of(outputs: Any, over_time: bool = False) -> list[Signal]:
+    """A signal for each output of a layer."""
     return [Signal(tensor, over_time) for tensor in keras.tree.flatten(outputs)]
-
-
-class SpikingCopy(Copy):
-    """A copy whose activations spike; its arguments are those of `convert`, checked.
-
-    What is the same at every step is computed once: the inputs are repeated where the first
-    activation spikes.
-    """
-
-    def __init__(
-        self,
-        survey: Survey,
-        *,
-        num_steps: int | None,
-        dt: Any,
-        spiking_aware_training: bool,
-        rate_scales: dict[str, float],
-        tau: float | None,
-        readout: str,
-        max_pooling: str,
-        seed: int | None,
-    ):
-        self.num_steps = num_steps
-        self.dt = dt
-        self.spiking_aware_training = spiking_aware_training
-        self.rate_scales = rate_scales
-        self.tau = tau
-        self.readout = readout
-        self.seed = seed
-        self._wrappers: dict[int, Any] = {}
-        super().__init__(survey, max_pooling)
-
-    def input_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return shape if self.num_steps else (shape[0], None, *shape[1:])
-
-    def receive(self, tensor: Any) -> Signal:
-        return Signal(tensor, over_time=self.num_steps is None)
-
-    def apply(self, layer: Any, copy: Any, signals: Any, keywords: dict[str, Any]) -> list[Signal]:
-        # A layer that is called several times runs over time in all of its calls.
-        is_shared = self.survey.num_calls[id(layer)] > 1
-        if not is_shared and not any(each.over_time for each in keras.tree.flatten(signals)):
-            return super().apply(layer, copy, signals, keywords)
-        tensors = keras.tree.map_structure(self._over_time, signals)
-        if rules.takes_time(layer, keras.tree.flatten(tensors)):
-            return _signals(copy(tensors, **keywords), over_time=True)
-        if id(layer) not in self._wrappers:
-            self._wrappers[id(layer)] = TimeBatched(copy, name=copy.name)
-        return _signals(self._wrappers[id(layer)](tensors, **keywords), over_time=True)
-
-    def fire(self, signal: Signal) -> Signal:
-        inputs = self._over_time(signal)
-        name, spikes = self._activation_layer(signal, inputs.shape[2:])
-        outputs = spikes(inputs)
-        self.activations.append(Active(name, signal.name, outputs))
-        if self.tau is not None:
-            dtype = signal.layer.dtype_policy
-            name = self.unused(f"{name}_lowpass")
-            outputs = Lowpass(self.tau, dt=self.dt, dtype=dtype, name=name)(outputs)
-        return Signal(outputs, over_time=True)
-
-    def make_activation(self, signal: Signal, name: str) -> SpikingActivation:
-        seed = self.seed
-        if seed is not None:
-            # Another for each layer: else neurons of two layers would fire together.
-            seed = (seed + len(self._activation_layers)) % 2**32
-        return SpikingActivation(
-            self.function(signal.layer),
-            dt=self.dt,
-            seed=seed,
-            spiking_aware_training=self.spiking_aware_training,
-            rate_scale=self.rate_scales[signal.name],
-            activity_regularizer=signal.layer.activity_regularizer,
-            dtype=signal.layer.dtype_policy,
-            name=name,
-        )
-
-    def finish(self, signal: Signal, name: str) -> Any:
-        if self.readout != "sequence":
-            if signal.over_time:
-                read = TemporalAvgPool if self.readout == "average" else LastStep
-                dtype = signal.tensor.dtype
-                tensor = read(dtype=dtype, name=self.unused(f"{name}_readout"))(signal.tensor)
-                signal = Signal(tensor, False, signal.name, signal.layer)
-            return super().finish(signal, name)
-        tensor = self._over_time(signal)
-        if signal.layer is None:
-            return keras.layers.Identity(dtype=tensor.dtype, name=name)(tensor)
-        return TimeBatched(self.plain_activation(signal.layer, name), name=name)(tensor)
-
-    def _over_time(self, signal: Signal) -> Any:
-        if signal.over_time:
-            return signal.tensor
-        if signal.repeated is None:
-            assert self.num_steps is not None
-            repeat = RepeatOverTime(self.num_steps, name=self.unused("repeat"))
-            signal.repeated = repeat(signal.tensor)
-        return signal.repeated

@@ -33,6 +33,28 @@ class Graph(NamedTuple):
 Visit = Callable[[str, Any, tuple[Any, ...], dict[str, Any], list[Any]], Any]
 
 
+def call_as_model(
+    layer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], name: str
+) -> Any:
+    """A model that makes one call of a layer, on tensors of the kind of those symbolic ones.
+
+    Its inputs are a list, in the order of the tensors among arguments and keywords.
+    """
+    inputs: list[Any] = []
+
+    def as_input(leaf: Any) -> Any:
+        if not keras.backend.is_keras_tensor(leaf):
+            return leaf
+        inputs.append(keras.Input(leaf.shape[1:], dtype=leaf.dtype))
+        return inputs[-1]
+
+    arguments, keywords = keras.tree.map_structure(as_input, (arguments, keywords))
+    model = keras.Model(inputs, layer(*arguments, **keywords), name=name)
+    # Else what is called on it would be cast to the type that is usual now.
+    model.dtype_policy = layer.dtype_policy
+    return model
+
+
 def is_graph(layer: Any) -> bool:
     """Whether a layer is a model whose layers and their connections can be read."""
     if isinstance(layer, keras.Sequential):

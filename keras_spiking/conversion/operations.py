@@ -23,6 +23,17 @@ _ELEMENTWISE = frozenset(
     """.split()
 )
 
+# Linear in the tensors that they get, or they only move elements.
+_LINEAR = frozenset(
+    """
+    add average averagepool broadcastto concatenate cropimages diff expanddims flip getitem hstack
+    mean moveaxis negative pad padimages ravel repeat reshape roll squeeze stack subtract sum
+    swapaxes tile transpose vstack
+    """.split()
+)
+# Linear in one tensor if the rest are constants.
+_LINEAR_IN_ONE = frozenset("dot einsum matmul multiply tensordot".split())
+
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
@@ -44,7 +55,7 @@ class Function:
         self.name = operation.name
         self.operation = operation
         self._arguments = (arguments, keywords)
-        leaves = keras.tree.flatten(self._arguments)
+        self._leaves = leaves = keras.tree.flatten(self._arguments)
         self.tensors = [leaf for leaf in leaves if keras.backend.is_keras_tensor(leaf)]
         self.constants = [leaf for leaf in leaves if not keras.backend.is_keras_tensor(leaf)]
 
@@ -76,6 +87,15 @@ class Function:
         numbers = all(isinstance(each, (int, float, str, type(None))) for each in self.constants)
         same_rank = len({len(tensor.shape) for tensor in self.tensors}) == 1
         return numbers and same_rank and _keras_name(self.operation) in _ELEMENTWISE
+
+    def is_linear(self) -> bool:
+        """Whether it is known to keep means: linear but for a constant."""
+        if not all(keras.backend.is_float_dtype(each.dtype) for each in self.tensors):
+            return False
+        name, is_only = _keras_name(self.operation), len(self.tensors) == 1
+        if name in ("divide", "truedivide"):
+            return is_only and keras.backend.is_keras_tensor(self._leaves[0])
+        return name in _LINEAR or (is_only and name in _LINEAR_IN_ONE)
 
     def as_model(self, name: str) -> keras.Model:
         """A model that does the same, with a copy of the operation."""

@@ -7,6 +7,9 @@ from typing import Any
 
 # A layer's mean output is said to part from the original's where its relative error exceeds this.
 PARTING_ERROR = 0.3
+# Where it is known what the means must be, a layer parts if more than this share is something else.
+# It is not zero, because half precision moves a few.
+PARTING_SHARE = 0.01
 # Calibration lets one activation in a thousand exceed one spike per step; other data, some more.
 SEVERAL_BY_DESIGN = 0.01
 _NAMES = ("layer", "output", "parts at")  # columns that hold no numbers
@@ -18,13 +21,21 @@ class LayerResult:
 
     Attributes:
         name: Name of the layer in the spiking model.
-        mean_rate: Mean firing rate in hertz, of all neurons and samples.
+        mean_rate: Mean firing rate in hertz, of all neurons and samples; negative spikes count as
+            spikes, here and below.
         top_rate: The 99.9th percentile, over neurons and samples, of the firing rate in hertz.
         spikes: Mean number of spikes of the whole layer per inference.
         silent: Share of neurons that fired for none of the samples.
         several: Share of steps with more than one spike, of all neurons and samples.
         error: Relative error of the mean output over time against the original's activation:
             the root of the mean square of the difference, divided by that of the activation.
+        negative: Mean number of negative spikes of the whole layer per inference.
+        off: Share of mean outputs, of all neurons and samples, that are not the activation rounded
+            to whole spikes, as they must be where neurons integrate their input: further than
+            1 / (2 * num_steps * dt * rate_scale) from it, the activation being that of the
+            original's layers on the mean outputs of the spiking layers before. None where neurons
+            integrate the activation, have no negative spikes or a random initial voltage, or where
+            the weights are no longer the original's.
     """
 
     name: str
@@ -34,6 +45,13 @@ class LayerResult:
     silent: float
     several: float
     error: float
+    negative: float
+    off: float | None
+
+    @property
+    def parts(self) -> bool:
+        """Whether more than 1 % of the means are `off`, or, if unknown, the error exceeds 0.3."""
+        return self.error > PARTING_ERROR if self.off is None else self.off > PARTING_SHARE
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,9 @@ class Result:
         spikes: Mean number of spikes per inference.
         layers: A `LayerResult` for each spiking layer, in order.
         outputs: An `OutputResult` for each output, in order.
+        negative: Mean number of negative spikes per inference.
+        not_spiking: Names of layers that are not linear, and do not spike, though layers of their
+            kind might be expected to: they are applied to the means so far.
     """
 
     dt: float
@@ -83,11 +104,13 @@ class Result:
     spikes: float
     layers: tuple[LayerResult, ...]
     outputs: tuple[OutputResult, ...]
+    negative: float
+    not_spiking: tuple[str, ...]
 
     @property
     def parts_at(self) -> str | None:
-        """Name of the first layer whose error exceeds 0.3, or None."""
-        return next((each.name for each in self.layers if each.error > PARTING_ERROR), None)
+        """Name of the first layer that parts from the original, or None: see `LayerResult`."""
+        return next((each.name for each in self.layers if each.parts), None)
 
     def notes(self) -> list[str]:
         """What to know of this result, in sentences."""
@@ -97,10 +120,22 @@ class Result:
             for each in self.layers
             if each.several > SEVERAL_BY_DESIGN
         ]
-        if self.parts_at is not None:
+        parting = next((each for each in self.layers if each.parts), None)
+        if parting is not None and parting.off is None:
             notes.append(
-                f"{self.parts_at}: the first layer whose mean output parts from the original's "
+                f"{parting.name}: the first layer whose mean output parts from the original's "
                 f"(error above {PARTING_ERROR:g})"
+            )
+        elif parting is not None:
+            notes.append(
+                f"{parting.name}: the first layer whose mean output is not the original's "
+                f"activation, rounded to whole spikes (not in {_percent(parting.off)} of means); a "
+                "layer before it does not pass on the means of its inputs"
+            )
+        if self.not_spiking:
+            notes.append(
+                f"{', '.join(self.not_spiking)}: not spiking, applied to the mean of the inputs so "
+                "far"
             )
         return notes
 
@@ -178,11 +213,14 @@ class Report:
                 _number(result.mean_rate),
                 _number(result.mean_rate * result.dt),
                 _number(result.spikes),
+                _number(result.negative),
                 result.parts_at or "-",
             ]
             for result in self.results
         ]
-        return [[*header, "rate * dt", "spikes/inference", "parts at"], *rows]
+        header += ["rate * dt", "spikes/inference", "negative", "parts at"]
+        hidden = {"negative"} if not any(result.negative for result in self.results) else set()
+        return _without([header, *rows], hidden)
 
 
 def _tables(result: Result) -> list[list[list[str]]]:
@@ -216,10 +254,26 @@ def _layers(result: Result) -> list[list[str]]:
             _percent(each.silent),
             _percent(each.several),
             f"{each.error:.3f}",
+            _number(each.negative),
+            _percent(each.off),
         ]
         for each in result.layers
     ]
-    return [[*header, "several/step", "error"], *rows]
+    hidden = {
+        name
+        for name, shown in (
+            ("negative", any(each.negative for each in result.layers)),
+            ("off", any(each.off is not None for each in result.layers)),
+        )
+        if not shown
+    }
+    return _without([[*header, "several/step", "error", "negative", "off"], *rows], hidden)
+
+
+def _without(rows: list[list[str]], names: set[str]) -> list[list[str]]:
+    """A table without the columns of these names."""
+    kept = [index for index, name in enumerate(rows[0]) if name not in names]
+    return [[row[index] for index in kept] for row in rows]
 
 
 def _setting(result: Result) -> str:

@@ -78,20 +78,24 @@ _BY_STEP = frozenset(
     # The sample as it is, but in training.
     + [name for name in dir(_layers) if name.startswith("Random")]
 ).union(_MAX_POOLING, _MAX_POOLING.values())
-# Of models in keras.applications, which Keras has no public name for.
+# Of models in keras.applications, which Keras has no public name for. All are linear.
 _OF_APPLICATIONS = ("CustomScaleLayer", "LayerScale", "StochasticDepth")
 SUPPORTED = CONNECTIONS | ACTIVATIONS | _ELEMENTWISE | _BY_STEP
+# In inference: the mean of their outputs is what they make of the mean of their inputs.
+_LINEAR = (SUPPORTED - ACTIVATIONS - frozenset(_MAX_POOLING)) - {
+    _layers.Dot,
+    _layers.GroupNormalization,
+    _layers.LayerNormalization,
+    _layers.Maximum,
+    _layers.Minimum,
+    _layers.Multiply,
+    _layers.RMSNormalization,
+    _layers.SpectralNormalization,
+    _layers.UnitNormalization,
+}
 
-_OVER_TIME = (
-    _layers.RNN,
-    _layers.Bidirectional,
-    _layers.TimeDistributed,
-    KerasSpikingLayer,
-    LastStep,
-    RepeatOverTime,
-    TemporalAvgPool,
-    TimeBatched,
-)
+_OVER_AN_AXIS = (_layers.RNN, _layers.Bidirectional, _layers.TimeDistributed)
+_OVER_TIME = (KerasSpikingLayer, LastStep, RepeatOverTime, TemporalAvgPool, TimeBatched)
 _ATTENTION = (
     _layers.Attention,  # and AdditiveAttention, which is one
     _layers.MultiHeadAttention,
@@ -147,6 +151,25 @@ def is_elementwise(
     return trials.is_elementwise(activation, shape, dtype)
 
 
+def is_plain_relu(layer: Any) -> bool:
+    """Whether a layer is `ReLU` as it is by default: as a function, it has a kernel of its own."""
+    if type(layer) is not _layers.ReLU:
+        return False
+    return layer.max_value is None and layer.negative_slope == 0 and layer.threshold == 0
+
+
+def is_linear(layer: Any) -> bool:
+    """Whether a layer or `Function` keeps means: linear but for a constant, in inference.
+
+    Its activation does not count: a copy of the layer is without.
+    """
+    if isinstance(layer, Function):
+        return layer.is_linear()
+    if type(layer) is _layers.SpectralNormalization:
+        return is_linear(layer.layer) and activation_of(layer.layer) is None
+    return type(layer) in _LINEAR or _is_of_applications(layer)
+
+
 def takes_time(layer: Any, inputs: list[Any]) -> bool:
     """Whether a layer computes the same on `(batch, time, ...)` as at each step."""
     if type(layer) is _layers.Dense:
@@ -161,6 +184,8 @@ def copy_of(layer: Any, name: str, max_pooling: str) -> Any:
     """A new layer with the same settings, without its activation."""
     if isinstance(layer, Function):
         return layer.as_model(name)
+    if type(layer) is _layers.Lambda:
+        return _copy_of_lambda(layer, name)
     functions = _functions(layer)
     config = {**_without(layer, functions).get_config(), "name": name}
     if type(layer) in CONNECTIONS and activation_of(layer) is not None:
@@ -174,6 +199,18 @@ def copy_of(layer: Any, name: str, max_pooling: str) -> Any:
     for argument, function in functions.items():
         setattr(copy, argument, function)
     return copy
+
+
+def _copy_of_lambda(layer: Any, name: str) -> Any:
+    # With the functions as they are: Keras makes none from a config.
+    return _layers.Lambda(
+        layer.function,
+        output_shape=vars(layer).get("_output_shape"),
+        mask=layer.mask,
+        arguments=layer.arguments,
+        dtype=layer.dtype_policy,
+        name=name,
+    )
 
 
 def _functions(layer: Any) -> dict[str, Any]:
@@ -209,24 +246,56 @@ def _is_misread(layer: Any) -> bool:
     return list(left_out) != list(reversed(left_out))
 
 
-def refusal(layer: Any, keywords: dict[str, Any], outputs: list[Any]) -> str | None:
-    """Why a call of a layer cannot be converted and what to do, or None if it can.
+def refusal(
+    layer: Any, keywords: dict[str, Any], has_constants: bool, outputs: list[Any]
+) -> str | None:
+    """Why a call of a layer cannot be converted whatever neurons integrate, or None if it can.
 
     Args:
         layer: A layer, or a `Function`.
         keywords: What it is called with by name.
+        has_constants: Whether it is called on more than tensors of the model.
         outputs: The symbolic tensors that it returns.
     """
     if isinstance(layer, Function):
         return _refusal_of_function(layer, outputs)
     if isinstance(layer, _OVER_TIME):
-        return f"runs over time (or another axis of a sample) itself. {_PARTS}"
+        return f"runs over time itself. {_PARTS}"
+    if getattr(layer, "stateful", False):
+        return "keeps a state from sample to sample. Make it with stateful=False."
+    if type(layer) is _layers.EinsumDense and _is_misread(layer):
+        return (
+            f"has an equation, {layer.equation!r}, of whose axes in `...` Keras reverses the order "
+            "when it computes the output's shape. Name them, as in 'abcd,de->abce'."
+        )
+    if layer.quantization_mode is not None:
+        return f"is quantized ({layer.quantization_mode}). Convert the model first, then quantize."
+    if not _has_config(layer):
+        return (
+            "cannot be copied, for it has no config that a new one could be made of. Define "
+            "`get_config` in its class."
+        )
+    return None
+
+
+def refusal_by_step(
+    layer: Any, keywords: dict[str, Any], has_constants: bool, outputs: list[Any]
+) -> str | None:
+    """Why a layer cannot run at each step alone, as `integrate="activation"` has it.
+
+    With `integrate="input"` it runs on the mean of its inputs, and does not spike. The arguments
+    are those of `refusal`, which goes before.
+    """
+    if isinstance(layer, Function):
+        return None
+    if isinstance(layer, _OVER_AN_AXIS):
+        return f"runs over an axis of a sample itself. {_PARTS}"
     if isinstance(layer, _ATTENTION):
         return (
             "weighs its inputs by a softmax of products of them, which no rate of a neuron "
             f"expresses. {_PARTS}"
         )
-    if type(layer) is _layers.Masking or getattr(layer, "mask_zero", False):
+    if makes_mask(layer):
         return (
             "makes a mask of parts of a sample, which spikes do not carry. Leave out the layer, "
             "or use mask_zero=False, and keep samples of equal length."
@@ -247,31 +316,48 @@ def refusal(layer: Any, keywords: dict[str, Any], outputs: list[Any]) -> str | N
             "keeps nothing from one to the next, tell convert so with "
             "keras_spiking.conversion.register; or use layers of Keras that do the same."
         )
-    if type(layer) is _layers.SpectralNormalization and (
-        refusal(layer.layer, {}, []) or activation_of(layer.layer) is not None
-    ):
+    if type(layer) is _layers.SpectralNormalization and not is_linear(layer):
         return (
             "wraps a layer with an activation of its own. Put the activation in a layer after it, "
             'as in keras.layers.Activation("relu").'
         )
-    if type(layer) is _layers.EinsumDense and _is_misread(layer):
-        return (
-            f"has an equation, {layer.equation!r}, of whose axes in `...` Keras reverses the order "
-            "when it computes the output's shape. Name them, as in 'abcd,de->abce'."
-        )
-    if layer.quantization_mode is not None:
-        return f"is quantized ({layer.quantization_mode}). Convert the model first, then quantize."
     if unknown := sorted(set(keywords) - {"training"}):
         return f"is called with {', '.join(unknown)}. Call it on its inputs only."
+    if has_constants:
+        return "is called with more than tensors of the model. Call it on its inputs only."
     return None
 
 
-def _is_known(layer: Any) -> bool:
-    """Whether a layer is a function of its sample."""
-    kind = type(layer)
-    if kind.__name__ in _OF_APPLICATIONS and kind.__module__.partition(".")[0] == "keras":
+def makes_mask(layer: Any) -> bool:
+    """Whether a layer makes a mask of parts of its samples."""
+    return type(layer) is _layers.Masking or bool(getattr(layer, "mask_zero", False))
+
+
+def is_to_be_tried(layer: Any) -> bool:
+    """Whether only a trial tells if a layer is a function of its sample: one of the user's."""
+    if isinstance(layer, Function) or registry.is_registered(layer):
+        return False
+    return type(layer).__module__.partition(".")[0] != "keras"
+
+
+def _has_config(layer: Any) -> bool:
+    if _is_known(layer) or isinstance(layer, _layers.Lambda):
         return True
-    return kind in SUPPORTED or registry.is_registered(layer)
+    try:
+        layer.get_config()
+    except (NotImplementedError, TypeError):  # as Keras has it
+        return False
+    return True
+
+
+def _is_of_applications(layer: Any) -> bool:
+    kind = type(layer)
+    return kind.__name__ in _OF_APPLICATIONS and kind.__module__.partition(".")[0] == "keras"
+
+
+def _is_known(layer: Any) -> bool:
+    """Whether a layer is a function of its sample that can run at each step."""
+    return type(layer) in SUPPORTED or _is_of_applications(layer) or registry.is_registered(layer)
 
 
 def _refusal_of_function(function: Function, outputs: list[Any]) -> str | None:

@@ -6,17 +6,21 @@ from typing import Any
 
 import keras
 
-from keras_spiking.conversion import graph, rules
+from keras_spiking.conversion import graph, rules, trials
 from keras_spiking.conversion.operations import Function
 
 
 @dataclass(frozen=True)
-class _Pending:
-    """A layer's output whose activation is not applied yet: it spikes if a layer follows."""
+class _Value:
+    """A tensor of the model.
 
-    name: str
-    layer: Any
-    output: Any
+    The activation of `layer`, which has the name `name`, is not applied yet: it spikes if a layer
+    follows.
+    """
+
+    tensor: Any
+    name: str = ""
+    layer: Any = None
 
 
 class Survey:
@@ -25,11 +29,15 @@ class Survey:
     Args:
         owner: Name of the public function, for errors.
         model: A Sequential or functional model.
+        integrate: What neurons are to integrate, `"activation"` or `"input"`.
 
     Attributes:
         model: The model, functional and not compiled, on the same layers.
+        integrate: What neurons are to integrate.
         graphs: The graphs of it and of the models nested in it, by the `id` of the model.
         spiking: Names of the layers whose activation is followed by a layer, in order.
+        not_spiking: Those of layers that one might think would spike, or cannot run at each step
+            alone: with `integrate="input"` they run on the mean of their inputs.
         num_calls: How often each layer is called, by its `id`.
         final: For each output, the layer whose activation ends it, or None.
         output_names: Name of the layer (or nested model) that gives each output.
@@ -39,21 +47,25 @@ class Survey:
         ValueError: If its graph cannot be read, or layers cannot be converted: all are listed.
     """
 
-    def __init__(self, owner: str, model: Any):
+    def __init__(self, owner: str, model: Any, integrate: str = "activation"):
         _check_model(owner, model)
         self.model = graph.functional(model)
+        self.integrate = integrate
         self.spiking: list[str] = []
+        self.not_spiking: list[str] = []
         self.num_calls: Counter[int] = Counter()
         self.graphs: dict[int, graph.Graph] = {}
         self._problems: dict[str, tuple[str, str]] = {}
-        inputs = [None] * len(self.model.inputs)
+        self._only_by_step = integrate == "activation"
+        inputs = [_Value(tensor) for tensor in self.model.inputs]
         final = graph.interpret(self.model, inputs, self._visit, self.graphs)
         if self._problems:
             raise ValueError(
                 f"{owner}: `model` must consist of layers that can be converted; model "
-                f"{model.name!r} has {len(self._problems)} that cannot:\n{self._listed()}"
+                f"{model.name!r} has {len(self._problems)} that cannot{self._advice()}:\n"
+                f"{self._listed()}"
             )
-        self.final = [None if pending is None else pending.layer for pending in final]
+        self.final = [value.layer for value in final]
         top = self.graphs[id(self.model)]
         names = {id(tensor): call.layer.name for call in top.calls for tensor in call.outputs}
         self.output_names = [names.get(id(tensor), tensor.name) for tensor in top.outputs]
@@ -67,39 +79,75 @@ class Survey:
         outputs: list[Any],
     ) -> Any:
         self.num_calls[id(layer)] += 1
-        leaves = keras.tree.flatten(arguments)
-        received = [each for each in leaves if isinstance(each, _Pending)]
-        reason = rules.refusal(layer, keywords, outputs)
-        # A tensor without an activation to come is None here.
-        constants = len(received) + sum(each is None for each in leaves) < len(leaves)
-        if reason is None and (constants or len(arguments) != 1):
-            reason = "is called with more than tensors of the model. Call it on its inputs only."
+        leaves = keras.tree.flatten((arguments, keywords))
+        received = [each for each in leaves if isinstance(each, _Value)]
+        has_constants = len(arguments) != 1 or any(
+            not isinstance(each, _Value) for each in keras.tree.flatten(arguments)
+        )
+        call = layer, keywords, has_constants, outputs
+        reason = rules.refusal(*call)
+        by_step = rules.refusal_by_step(*call) if reason is None else None
+        self._only_by_step &= reason is None
+        if self.integrate == "activation":
+            reason = reason or by_step
         if reason is not None:
             self._refuse(name, layer, reason)
         elif rules.is_activation(layer) and rules.activation_of(layer) is None:
-            return received[0] if received else None
-        for pending in received:
-            self._consume(pending)
+            return received[0]
+        elif by_step is not None:
+            self._add(self.not_spiking, name)
+            self._try(name, layer, arguments, keywords)
+        for value in received:
+            if value.layer is not None:
+                self._consume(value)
         if reason is None and rules.activation_of(layer) is not None:
-            return _Pending(name, layer, outputs[0])
-        return [None] * len(outputs)
+            return _Value(outputs[0], name, layer)
+        return [_Value(tensor) for tensor in outputs]
 
-    def _consume(self, pending: _Pending) -> None:
-        shape, dtype = pending.output.shape, pending.output.dtype
-        if not rules.is_elementwise(rules.activation_of(pending.layer), shape, dtype):
+    def _consume(self, value: _Value) -> None:
+        shape, dtype = value.tensor.shape, value.tensor.dtype
+        if rules.is_elementwise(rules.activation_of(value.layer), shape, dtype):
+            self._add(self.spiking, value.name)
+        elif self.integrate == "input":
+            self._add(self.not_spiking, value.name)
+        else:
             self._refuse(
-                pending.name,
-                pending.layer,
+                value.name,
+                value.layer,
                 "has a softmax (or the like) that another layer follows, and no neuron can fire at "
                 "a rate that depends on all other neurons. Make it the last layer, or use an "
                 "activation of one element, such as relu.",
             )
-        elif pending.name not in self.spiking:
-            self.spiking.append(pending.name)
+
+    def _try(
+        self, name: str, layer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> None:
+        """Refuses a layer of the user's that is no function of its sample."""
+        if not rules.is_to_be_tried(layer):
+            return
+        arguments, keywords = keras.tree.map_structure(
+            lambda each: each.tensor if isinstance(each, _Value) else each, (arguments, keywords)
+        )
+        keywords = {key: keywords[key] for key in keywords if key != "training"}
+        copy = rules.copy_of(layer, name, "keep")
+        model = graph.call_as_model(copy, arguments, keywords, name)
+        copy.set_weights(layer.get_weights())
+        if reason := trials.fault_of(model):
+            self._refuse(name, layer, reason)
+
+    def _add(self, names: list[str], name: str) -> None:
+        if name not in names:
+            names.append(name)
 
     def _refuse(self, name: str, layer: Any, reason: str) -> None:
         kind = layer.operation if isinstance(layer, Function) else layer
         self._problems[name] = (type(kind).__name__, reason)
+
+    def _advice(self) -> str:
+        """What to do about layers that are refused only because they run at each step."""
+        if not self._only_by_step:
+            return ""
+        return ' with integrate="activation" (with "input" they can, and do not spike)'
 
     def _listed(self) -> str:
         """What cannot be converted, in one line for each reason."""

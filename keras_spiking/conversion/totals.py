@@ -1,12 +1,14 @@
 """Sums up over batches what the layers and outputs of a spiking model did."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from keras_spiking.conversion.calibrate import TopValues
 from keras_spiking.conversion.decisions import Agreement
-from keras_spiking.conversion.report import LayerResult, OutputResult
+from keras_spiking.conversion.probe import Counts
+from keras_spiking.conversion.report import LayerResult, OutputResult, Result
 
 
 class RelativeError:
@@ -40,7 +42,7 @@ class LayerTotals:
 
     def __init__(self, name: str, num_samples: int, num_steps: int, dt: float):
         self.name = name
-        self.spikes = 0.0
+        self.spikes = self.negative = 0.0
         self.num_neurons = 0
         self._num_samples = num_samples
         self._num_steps = num_steps
@@ -49,19 +51,22 @@ class LayerTotals:
         self._fired: Any = False
         self._top: TopValues | None = None
         self._error = RelativeError()
+        self._off: float | None = None
 
-    def add(
-        self, mean: np.ndarray, spikes: np.ndarray, crowded: np.ndarray, reference: np.ndarray
-    ) -> None:
-        """Takes the next samples, `(batch, ...)` each."""
+    def add(self, counts: Counts, reference: np.ndarray, off: np.ndarray | None) -> None:
+        """Takes the next samples: what the layer did, the original's activation, what is off."""
+        mean, spikes, negative, crowded = counts
         self.num_neurons = int(np.prod(spikes.shape[1:]))
         if self._top is None:
             self._top = TopValues(self._num_samples * self.num_neurons)
         self._top.add(spikes)
         self.spikes += float(spikes.sum(dtype="float64"))
+        self.negative += float(negative.sum(dtype="float64"))
         self._crowded += float(crowded.sum(dtype="float64"))
         self._fired = self._fired | (spikes > 0.5).any(axis=0)
         self._error.add(mean, reference)
+        if off is not None:
+            self._off = (self._off or 0.0) + float(off.sum())
 
     def result(self, num_inferences: int) -> LayerResult:
         """What the layer did, in all."""
@@ -70,11 +75,13 @@ class LayerTotals:
         return LayerResult(
             name=self.name,
             mean_rate=self.spikes / (total * self._duration),
-            top_rate=self._top.percentile() / self._duration,
+            top_rate=float(self._top.percentiles()[0]) / self._duration,
             spikes=self.spikes / num_inferences,
             silent=1 - float(np.mean(self._fired)),
             several=self._crowded / (total * self._num_steps),
             error=self._error.value(),
+            negative=self.negative / num_inferences,
+            off=None if self._off is None else self._off / total,
         )
 
 
@@ -113,3 +120,80 @@ class OutputTotals:
             original_accuracy=self._original.share(),
             error=self._error.value(),
         )
+
+
+class ResultTotals:
+    """Sums up what the spiking model did with one length and number of steps.
+
+    Args:
+        names: Name of the spiking layer of each call.
+        output_names: Name of each output.
+        num_samples: How many samples there will be.
+        dt: Length of a step in seconds.
+        num_steps: Number of steps.
+    """
+
+    def __init__(
+        self, names: list[str], output_names: list[str], num_samples: int, dt: float, num_steps: int
+    ):
+        self._layers = {
+            name: LayerTotals(name, num_samples * num_calls, num_steps, dt)
+            for name, num_calls in Counter(names).items()
+        }
+        self._outputs = [OutputTotals(name) for name in output_names]
+        self._error = RelativeError()
+        self._num_samples = num_samples
+        self._dt = dt
+        self._num_steps = num_steps
+
+    def add_layer(
+        self, name: str, counts: Counts, reference: np.ndarray, off: np.ndarray | None
+    ) -> None:
+        """Takes one call of a spiking layer on the next samples, as `LayerTotals.add` does."""
+        self._layers[name].add(counts, reference, off)
+
+    def add_outputs(
+        self,
+        ours: list[np.ndarray | None],
+        theirs: list[np.ndarray | None],
+        labels: list[np.ndarray | None],
+        outputs: list[np.ndarray],
+        references: list[np.ndarray],
+    ) -> None:
+        """Takes for each output the next decisions, labels, and values, as `OutputTotals.add`."""
+        for total, *each in zip(
+            self._outputs, ours, theirs, labels, outputs, references, strict=True
+        ):
+            total.add(*each)
+            self._error.add(*each[-2:])
+
+    def result(self, not_spiking: tuple[str, ...]) -> Result:
+        """What the model did, in all.
+
+        Args:
+            not_spiking: Names of the layers that `Result` lists.
+        """
+        layers = self._layers.values()
+        outputs = tuple(total.result() for total in self._outputs)
+        spikes = sum(total.spikes for total in layers)
+        neurons = sum(total.num_neurons for total in layers)
+        duration = self._num_steps * self._dt
+        return Result(
+            dt=self._dt,
+            num_steps=self._num_steps,
+            agreement=mean_share([each.agreement for each in outputs]),
+            accuracy=mean_share([each.accuracy for each in outputs]),
+            output_error=self._error.value(),
+            mean_rate=spikes / (self._num_samples * neurons * duration),
+            spikes=spikes / self._num_samples,
+            layers=tuple(total.result(self._num_samples) for total in layers),
+            outputs=outputs,
+            negative=sum(total.negative for total in layers) / self._num_samples,
+            not_spiking=not_spiking,
+        )
+
+
+def mean_share(shares: list[float | None]) -> float | None:
+    """The mean of what there is, None of nothing."""
+    known = [share for share in shares if share is not None]
+    return float(np.mean(known)) if known else None

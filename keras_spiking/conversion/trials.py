@@ -57,6 +57,44 @@ def _samples_are_alike(function: Function) -> bool:
     )
 
 
+def fault_of(model: keras.Model) -> str | None:
+    """Why a model of one layer is no function of its sample, and what to do; None if it is one."""
+    try:
+        return _fault_of(model)
+    except Exception:  # noqa: BLE001 (what takes no random numbers cannot be tried)
+        return None
+
+
+def _fault_of(model: keras.Model) -> str | None:
+    rng = np.random.default_rng(0)
+    samples, others = (
+        [_random(rng, (_NUM_SAMPLES, *each.shape[1:]), each.dtype) for each in model.inputs]
+        for _ in range(2)
+    )
+    half = _NUM_SAMPLES // 2
+    mixed = [np.concatenate([a[:half], b[half:]]) for a, b in zip(samples, others, strict=True)]
+
+    def outputs(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        return [_as_numpy(each) for each in keras.tree.flatten(model(arrays, training=False))]
+
+    before = [_as_numpy(each) for each in model.non_trainable_variables]
+    expected, again = outputs(samples), outputs(samples)
+    after = [_as_numpy(each) for each in model.non_trainable_variables]
+    for one, other in zip([*expected, *before], [*again, *after], strict=True):
+        if not _equal(one, other):
+            return (
+                "gives another result when it is called again on the same samples: it keeps a "
+                "state, or draws numbers. Use a layer that does so in training only."
+            )
+    for one, other in zip(expected, outputs(mixed), strict=True):
+        if one.shape[:1] != (_NUM_SAMPLES,) or not _equal(one[:half], other[:half]):
+            return (
+                "mixes samples: what it returns for one depends on the others in the batch. Use "
+                "a layer that treats each sample for itself."
+            )
+    return None
+
+
 def is_elementwise(function: Callable[[Any], Any], shape: tuple[Any, ...], dtype: str) -> bool:
     """Whether a function keeps the shape, and each output depends on one element of the input."""
     rng = np.random.default_rng(0)

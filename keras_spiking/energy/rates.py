@@ -64,7 +64,7 @@ class _Signal(NamedTuple):
     Attributes:
         value: Its value.
         content: What it holds.
-        magnitudes: Where spikes of several heights came together: the rate of each element in
+        magnitudes: Where there are spikes of several heights: the rate of each element in
             hertz. Elsewhere it follows from the value.
     """
 
@@ -78,10 +78,12 @@ class _Signal(NamedTuple):
             return self.magnitudes
         (scale,), dts = self.content.scales, self.content.dts
         magnitudes = ops.abs(ops.cast(self.value, "float32"))
+        if isinstance(scale, tuple):
+            scale = ops.convert_to_tensor(scale, "float32")  # one for each channel
         if self.content.whole and len(dts) == 1:
             # Half precision does not hold every multiple of their height.
             return ops.round(magnitudes * (dts[0] * scale)) / dts[0]
-        return magnitudes if scale == 1 else magnitudes * scale
+        return magnitudes * scale
 
     def map(self, function: Any) -> "_Signal":
         magnitudes = None if self.magnitudes is None else function(self.magnitudes)
@@ -115,6 +117,9 @@ class _Measure:
             return values
         outputs = _call(node, [value.value for value in values])
         first = _Signal(outputs[0], content, _magnitudes_behind(node, values, content))
+        if emits(node.operation) and isinstance(next(iter(content.scales)), tuple):
+            # Layers behind it may move channels.
+            first = first._replace(magnitudes=first.rates())
         return [first, *map(_Signal, outputs[1:])]
 
     def fold(self, value: _Signal) -> _Signal:

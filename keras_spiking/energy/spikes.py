@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_spiking.layers import (
@@ -29,11 +30,11 @@ OVER_STEPS = (layers.TimeDistributed, TimeBatched)
 class Spikes(NamedTuple):
     """What spikes of a tensor are: the length of a step in seconds, and their scale.
 
-    Each has the height `1 / (dt * rate_scale)`.
+    Each has the height `1 / (dt * rate_scale)`. The scale may be one for each channel.
     """
 
     dt: float
-    rate_scale: float
+    rate_scale: float | tuple[float, ...]
 
 
 class Content(NamedTuple):
@@ -56,7 +57,7 @@ class Content(NamedTuple):
         return sorted({kind.dt for kind in self.kinds if kind is not None})
 
     @property
-    def scales(self) -> set[float]:
+    def scales(self) -> set[float | tuple[float, ...]]:
         """The factors from values to hertz: one, or several if it holds spikes of several heights.
 
         What is no spike is in hertz as it is.
@@ -164,7 +165,9 @@ def behind(layer: Any, contents: Sequence[Content]) -> Content:
     inner = unwrapped(layer)
     if emits(inner):
         dt = float(keras.ops.convert_to_numpy(inner.dt))
-        return Content(frozenset({Spikes(dt, inner.rate_scale)}), whole=True)
+        scale = inner.rate_scale
+        scale = tuple(scale.tolist()) if isinstance(scale, np.ndarray) else scale
+        return Content(frozenset({Spikes(dt, scale)}), whole=True)
     spiking = [content for content in contents if content.dts]
     if spiking and is_scaling(inner):
         return Content(_kinds(spiking))

@@ -24,8 +24,11 @@ class RunningAverage(TimeBatched):
     pooling or softmax, `TimeBatched` averages to something else: the mean of the maximum of spikes
     is more than the maximum of their means.
 
+    Inputs that are whole numbers or Booleans, such as indices or conditions, have no mean: the
+    layer sees each step's value. Outputs of these types are :math:`g(m_t)` itself.
+
     Sums are in float32 or wider. As with `TimeBatched`, the layer sees one batch of
-    `batch * time` samples.
+    `batch * time` samples. With a single step it is just called.
 
     Args:
         layer: The layer to apply, or a model, as in `TimeBatched`.
@@ -47,9 +50,9 @@ class RunningAverage(TimeBatched):
         structure.
 
     Raises:
-        TypeError: If `layer` is not a layer, or it returns whole numbers.
-        ValueError: If `layer` runs over time or is stateful, inputs have no time axis or
-            different ones, or a mask has the wrong shape.
+        TypeError: If `layer` is not a layer.
+        ValueError: If `layer` is one over time of this package or stateful, inputs have no time
+            axis or different ones, or a mask has the wrong shape.
 
     Example:
 
@@ -61,46 +64,133 @@ class RunningAverage(TimeBatched):
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return self.run(inputs, None, training=training, mask=mask)[0]
+
+    def run(
+        self, inputs: Any, states: Any, training: bool | None = None, mask: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """Runs one piece of time after another. The layer must be built.
+
+        Args:
+            inputs: As in a call.
+            states: None for the first piece, then what the piece before returned.
+            training: As in a call.
+            mask: As in a call.
+
+        Returns:
+            The outputs, and a flat list of states in float32 or wider: the number of steps so
+            far, `(batch,)`; for each input of a float type the sum of its steps, `(batch, ...)`;
+            for each output of a float type `t g(m_t)` at the last step, `(batch, ...)`.
+        """
         self._check_call(inputs, mask)
-        masks = [each for each in keras.tree.flatten(mask) if each is not None]
-        used = functools.reduce(ops.logical_and, masks) if masks else None
-        like = keras.tree.flatten(inputs)[0]
-        used = ops.ones(ops.shape(like)[:2], "bool") if used is None else ops.cast(used, "bool")
-        dtype = "float64" if self.compute_dtype == "float64" else "float32"
-        ones = ops.cast(used, dtype)
-        steps = running.running_sum(ones, ops.zeros_like(ones[:, 0]))
+        used = self._used(mask)
+        tensors = keras.tree.flatten(inputs)
+        if states is None and used is None and tensors[0].shape[1] == 1:
+            return self._one_step(inputs, training)
+        # Backwards, to take from its end.
+        before = None if states is None else list(reversed(states))
+        ends = []
+
+        def next_state(of: Any) -> Any:
+            return _nothing(of) if before is None else before.pop()
+
+        ones = ops.ones(ops.shape(tensors[0])[:2], "bool") if used is None else used
+        ones = ops.cast(ones, self._sum_dtype)
+        start = next_state(ones)
+        steps = running.running_sum(ones, start)
+        ends.append(portable.last_step(steps, start, 1))
         counted = ops.where(steps > 1.0, steps, 1.0)
 
         def mean(tensor: Any) -> Any:
-            tensor = ops.cast(tensor, dtype)
-            # What is left out may be no number.
-            tensor = ops.where(_beside(tensor, used), tensor, ops.zeros_like(tensor))
-            total = running.running_sum(tensor, ops.zeros_like(tensor[:, 0]))
+            if not _is_float(tensor):
+                return tensor
+            tensor = ops.cast(tensor, self._sum_dtype)
+            if used is not None:
+                # What is left out may be no number.
+                tensor = ops.where(_beside(tensor, used), tensor, ops.zeros_like(tensor))
+            start = next_state(tensor)
+            total = running.running_sum(tensor, start)
+            ends.append(portable.last_step(total, start, 1))
             return portable.cast(total / _beside(tensor, counted), self.compute_dtype)
 
         def change(tensor: Any) -> Any:
-            total = ops.cast(tensor, dtype) * _beside(tensor, steps)
-            return portable.cast(
-                running.differences(total, ops.zeros_like(total[:, 0])), tensor.dtype
-            )
+            if not _is_float(tensor):
+                if used is None:
+                    return tensor
+                return ops.where(_beside(tensor, used), tensor, ops.zeros_like(tensor))
+            total = ops.cast(tensor, self._sum_dtype) * _beside(tensor, steps)
+            start = next_state(total)
+            if used is not None:
+                total = _held(total, start, used)
+            ends.append(portable.last_step(total, start, 1))
+            return portable.cast(running.differences(total, start), tensor.dtype)
 
         means = keras.tree.map_structure(mean, inputs)
-        return keras.tree.map_structure(change, super().call(means, training=training))
+        outputs = super().call(means, training=training)
+        return keras.tree.map_structure(change, outputs), ends
+
+    def _one_step(self, inputs: Any, training: bool | None) -> tuple[Any, list[Any]]:
+        """The first step alone: the layer as it is."""
+
+        def at_end(sequence: Any) -> list[Any]:
+            tensors = filter(_is_float, keras.tree.flatten(sequence))
+            return [ops.cast(tensor[:, 0], self._sum_dtype) for tensor in tensors]
+
+        first = keras.tree.map_structure(self._in_compute_dtype, inputs)
+        outputs = super().call(first, training=training)
+        batch = ops.shape(keras.tree.flatten(inputs)[0])[0]
+        return outputs, [ops.ones((batch,), self._sum_dtype), *at_end(inputs), *at_end(outputs)]
 
     def compute_output_spec(
         self, inputs: Any, training: bool | None = None, mask: Any = None
     ) -> Any:
         self._check_call(inputs, mask)
-        means = keras.tree.map_structure(lambda each: ops.cast(each, self.compute_dtype), inputs)
-        outputs = super().call(means, training=training)
-        for tensor in keras.tree.flatten(outputs):
-            if not keras.backend.is_float_dtype(tensor.dtype):
-                raise TypeError(
-                    f"{type(self).__name__}: the output of layer {self.layer.name!r} must be of a "
-                    f"float type, for its changes from step to step are no whole numbers; it has "
-                    f"dtype {tensor.dtype}. Apply that layer with TimeBatched."
+        means = keras.tree.map_structure(self._in_compute_dtype, inputs)
+        return super().call(means, training=training)
+
+    @property
+    def _sum_dtype(self) -> str:
+        return "float64" if self.compute_dtype == "float64" else "float32"
+
+    def _in_compute_dtype(self, tensor: Any) -> Any:
+        return portable.cast(tensor, self.compute_dtype) if _is_float(tensor) else tensor
+
+    def _used(self, mask: Any) -> Any:
+        """The steps that every mask uses, None if there is no mask."""
+        masks = [ops.cast(each, "bool") for each in keras.tree.flatten(mask) if each is not None]
+        return functools.reduce(ops.logical_and, masks) if masks else None
+
+    def _check_call(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
+        for each in keras.tree.flatten(mask):
+            shape = tuple(getattr(each, "shape", ()))
+            if len(shape) > 2:
+                raise ValueError(
+                    f"{type(self).__name__}: `mask` must have shape (batch, time); received shape "
+                    f"{shape}. What is masked within a step has no mean: use TimeBatched."
                 )
-        return outputs
+        return super()._check_call(inputs, mask)
+
+
+def _is_float(tensor: Any) -> bool:
+    """Whether a tensor can be averaged, and is no index or condition."""
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+
+
+def _nothing(sequence: Any) -> Any:
+    """Zero for each sample, also of a sequence without a step."""
+    batch, _, *features = ops.shape(sequence)
+    return ops.zeros((batch, *features), sequence.dtype)
+
+
+def _held(sequence: Any, start: Any, used: Any) -> Any:
+    """A sequence of which steps that are not used repeat the one before, at first `start`."""
+    batch, time, *features = ops.shape(sequence)
+    with_start = ops.concatenate([ops.expand_dims(start, 1), sequence], axis=1)
+    flat = ops.reshape(with_start, (batch * (time + 1), *features))
+    numbers = ops.where(used, ops.arange(1, time + 1, dtype="int32"), 0)
+    last_used = running.running_max(numbers, _nothing(numbers))
+    first = ops.expand_dims(ops.arange(batch, dtype="int32") * (time + 1), 1)
+    return ops.take(flat, first + last_used, axis=0)
 
 
 def _beside(tensor: Any, by_step: Any) -> Any:

@@ -74,7 +74,8 @@ class SpikingActivation(KerasSpikingLayer):
             whose values the fractional part counts.
         rate_scale: Positive number by which the firing rate is multiplied and the height of each
             spike divided, so that the output stays near the activation, with more or fewer
-            spikes. The firing rate in hertz is `rate_scale` times the output.
+            spikes. The firing rate in hertz is `rate_scale` times the output. A list, tuple or
+            one-dimensional array is one scale per channel, the last axis of the inputs.
         integrate: What is summed over time: `"activation"`, or `"input"`, of whose mean so far the
             activation is then taken.
         negative_spikes: Whether there are negative spikes. If False, what they would take back is
@@ -138,7 +139,7 @@ class SpikingActivation(KerasSpikingLayer):
         seed: int | None = None,
         spiking_aware_training: bool = True,
         initial_voltage: Any = "random_uniform",
-        rate_scale: float = 1.0,
+        rate_scale: Any = 1.0,
         integrate: str = "activation",
         negative_spikes: bool = True,
         return_sequences: bool = True,
@@ -187,7 +188,11 @@ class SpikingActivation(KerasSpikingLayer):
 
     def initial_states(self, inputs: Any) -> list[Any]:
         shape = ops.shape(inputs)
-        return self.cell._initial_states((shape[self.batch_axis], *shape[2:]))
+        shape = (shape[self.batch_axis], *shape[2:])
+        keeps_state = self.stateful or self.return_state
+        if inputs.shape[self.time_axis] == 1 and not keeps_state and self.cell.is_alike_at_first:
+            return [self.cell._voltage(shape)]
+        return self.cell._initial_states(shape)
 
     def run(
         self, inputs: Any, states: list[Any], mask: Any, training: bool

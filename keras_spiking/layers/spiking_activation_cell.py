@@ -67,7 +67,7 @@ class SpikingActivationCell(KerasSpikingCell):
         seed: int | None = None,
         spiking_aware_training: bool = True,
         initial_voltage: Any = "random_uniform",
-        rate_scale: float = 1.0,
+        rate_scale: Any = 1.0,
         integrate: str = "activation",
         negative_spikes: bool = True,
         **kwargs: Any,
@@ -94,6 +94,7 @@ class SpikingActivationCell(KerasSpikingCell):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
+        self._check_scale_fits(input_shape[-1])
         self._check_voltage_fits((input_shape[0], *self.feature_shape))
         if isinstance(self.activation, keras.layers.Layer) and not self.activation.built:
             self.activation.build(tuple(input_shape))
@@ -102,6 +103,15 @@ class SpikingActivationCell(KerasSpikingCell):
     def _integrates_input(self) -> bool:
         """Whether the input is integrated, and not its activation."""
         return self.integrate == "input"
+
+    @property
+    def is_alike_at_first(self) -> bool:
+        """Whether the first step is that of a neuron that integrates its activation, to the bit.
+
+        That takes fewer passes, and is all that a model of one step needs.
+        """
+        exact = serialize_activation(self.activation) in EXACT
+        return self._integrates_input and exact and self.negative_spikes
 
     def _checked_size(self, size: Any) -> Any:
         # A layer may know the sizes of features only when it is called.
@@ -173,9 +183,39 @@ class SpikingActivationCell(KerasSpikingCell):
         steps = ops.reshape(inputs, (shape[0] * shape[1], *shape[2:]))
         return ops.reshape(self._rates(steps, dtype), shape)
 
+    def _check_scale_fits(self, channels: Any) -> None:
+        """Checks an array of scales against the last axis, if its length is known."""
+        scale = self.rate_scale
+        if isinstance(scale, np.ndarray) and isinstance(channels, int) and channels != len(scale):
+            raise ValueError(
+                f"{type(self).__name__}: `rate_scale` must be one number, or one for each of the "
+                f"{channels} channels in the last axis of the inputs; received {len(scale)}."
+            )
+
     def _seconds(self) -> Any:
         """What rates in hertz are multiplied by for spikes in a step."""
-        return self._time_step.seconds(self.state_dtype, self.rate_scale)
+        if not isinstance(self.rate_scale, np.ndarray):
+            return self._time_step.seconds(self.state_dtype, self.rate_scale)
+        if self._time_step.varies:
+            scale = ops.convert_to_tensor(self.rate_scale, self.state_dtype)
+            return self._time_step.seconds(self.state_dtype) * scale
+        return ops.convert_to_tensor(self.dt * self.rate_scale, self.state_dtype)
+
+    def _by_channel(self, rates: Any, run: Any) -> tuple[Any, Any]:
+        """Calls `run(rates, seconds)`, of one number of seconds, with rates in spikes in a step.
+
+        Not with rates times `rate_scale`: a compiler may join two products, and change the bits.
+        """
+        if not isinstance(self.rate_scale, np.ndarray):
+            return run(rates, self._seconds())
+        self._check_scale_fits(rates.shape[-1])
+        seconds = self._seconds()
+        heights = 1.0 / seconds
+        if not self._time_step.varies:
+            # As exact as for one number.
+            heights = ops.convert_to_tensor(1.0 / (self.dt * self.rate_scale), self.state_dtype)
+        outputs, states = run(ops.cast(rates, self.state_dtype) * seconds, 1.0)
+        return portable.cast(outputs * heights, self.compute_dtype), states
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
         return self._rates(inputs), states
@@ -185,12 +225,15 @@ class SpikingActivationCell(KerasSpikingCell):
             spikes, states = self._spike(ops.expand_dims(inputs, 1), states)
             return portable.one_step(spikes, 1, 0), states
         rates = self._rates(inputs)
-        spikes, voltage = portable.spike(
+        spikes, voltage = self._by_channel(
             rates,
-            states[0],
-            self._seconds(),
-            integrate_and_fire=_one_step,
-            straight_through=kernels.straight_through,
+            lambda rates, seconds: portable.spike(
+                rates,
+                states[0],
+                seconds,
+                integrate_and_fire=_one_step,
+                straight_through=kernels.straight_through,
+            ),
         )
         return spikes, [voltage]
 
@@ -201,32 +244,39 @@ class SpikingActivationCell(KerasSpikingCell):
 
         Args:
             inputs: Sequence, `(batch, time, ...)`, or `(time, batch, ...)`.
-            states: States to start from.
+            states: States to start from; the voltage alone for one step that is alike.
             mask: None, or Boolean tensor that broadcasts to `inputs`, True for steps to use.
             time_axis: Axis of time, 0 or 1.
         """
-        if self._integrates_input:
+        if self._integrates_input and len(states) > 1:
             return self._spike_by_input(inputs, states, mask, time_axis)
         # The kernel's own relu may save a pass. It leaves what is masked at zero.
         rectify = self.activation is keras.activations.relu
         rates = inputs if rectify else self._used_rates(inputs, mask)
         if self.negative_spikes or rectify:
-            spikes, voltage = kernels.spike(
-                rates, states[0], self._seconds(), time_axis, rectify=rectify
+            spikes, voltage = self._by_channel(
+                rates,
+                lambda rates, seconds: kernels.spike(
+                    rates, states[0], seconds, time_axis, rectify=rectify
+                ),
             )
             return spikes, [voltage, *states[1:]]
         voltage, debt = states
         nothing = ops.zeros_like(debt)
         before = debt, voltage, nothing, voltage
-        spikes, (floor, voltage, emitted) = kernels.accumulate_and_fire(
-            ops.cast(rates, self.state_dtype), before, self._seconds(), time_axis, False, False
+        spikes, (floor, voltage, emitted) = self._by_channel(
+            ops.cast(rates, self.state_dtype),
+            lambda rates, seconds: kernels.accumulate_and_fire(
+                rates, before, seconds, time_axis, False, False
+            ),
         )
         return portable.cast(spikes, self.compute_dtype), [voltage, floor - emitted]
 
     def _without_spikes(self, inputs: Any, states: list[Any], mask: Any, time_axis: int) -> Any:
         """What the spikes of a sequence stand for."""
-        if not self._integrates_input:
+        if not self._integrates_input or len(states) == 1:
             return self._used_rates(inputs, mask)
+        self._check_scale_fits(inputs.shape[-1])
         inputs = ops.cast(inputs, self.state_dtype)
         state, activation = InputState(*states), self._of_means
         changes = input_changes(inputs, state, activation, self._seconds(), mask, time_axis)
@@ -236,12 +286,17 @@ class SpikingActivationCell(KerasSpikingCell):
         self, inputs: Any, states: list[Any], mask: Any, time_axis: int
     ) -> tuple[Any, list[Any]]:
         inputs, state = ops.cast(inputs, self.state_dtype), InputState.on_grid(states)
-        per_step, name = self._seconds(), serialize_activation(self.activation)
+        name = serialize_activation(self.activation)
         if name in EXACT:
-            spikes, state = exact_spikes(
-                inputs, state, per_step, mask, time_axis, name == "relu", self.negative_spikes
+            spikes, state = self._by_channel(
+                inputs,
+                lambda inputs, per_step: exact_spikes(
+                    inputs, state, per_step, mask, time_axis, name == "relu", self.negative_spikes
+                ),
             )
             return portable.cast(spikes, self.compute_dtype), list(state)
+        self._check_scale_fits(inputs.shape[-1])
+        per_step = self._seconds()
         changes = input_changes(inputs, state, self._of_means, per_step, mask, time_axis)
         inputs, *states = map(ops.stop_gradient, (inputs, *state))
         counts, state = input_spikes(
@@ -288,17 +343,28 @@ def spiking_config(layer: Any) -> dict[str, Any]:
         "seed": layer.seed,
         "spiking_aware_training": layer.spiking_aware_training,
         "initial_voltage": voltage,
-        "rate_scale": layer.rate_scale,
+        "rate_scale": np.asarray(layer.rate_scale).tolist(),
         "integrate": layer.integrate,
         "negative_spikes": layer.negative_spikes,
     }
 
 
-def checked_scale(layer: Any, rate_scale: Any) -> float:
-    """Accepts a scale with which, times `dt`, float32 can compute."""
-    owner = type(layer).__name__
+def checked_scale(layer: Any, rate_scale: Any) -> Any:
+    """Accepts a scale with which, times `dt`, float32 can compute; an array is one per channel."""
+    owner, dt = type(layer).__name__, layer._time_step.as_float()
+    is_array = isinstance(rate_scale, np.ndarray) and rate_scale.ndim > 0
+    if is_array or isinstance(rate_scale, (list, tuple)):
+        if not len(rate_scale):
+            raise ValueError(
+                f"{owner}: `rate_scale` must be a number, or one number for each channel; received "
+                f"rate_scale={rate_scale!r}, which has none."
+            )
+        return np.array([_checked_scale(owner, dt, scale) for scale in rate_scale])
+    return _checked_scale(owner, dt, rate_scale)
+
+
+def _checked_scale(owner: str, dt: float, rate_scale: Any) -> float:
     scale = _checks.positive_number(owner, "rate_scale", rate_scale)
-    dt = layer._time_step.as_float()
     _checks.positive_number(owner, "dt * rate_scale", dt * scale)
     return scale
 

@@ -13,13 +13,8 @@ from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.reset import layers_within
 from keras_spiking.layers.shapes import check_dtype, check_mask, check_rank, fits
 
-# Layers that go from step to step themselves.
-_OVER_TIME = (
-    KerasSpikingLayer,
-    KerasSpikingCell,
-    keras.layers.RNN,
-    keras.layers.Bidirectional,
-)
+# Layers that go from step to step themselves. Those of Keras run over an axis of each sample here.
+_OVER_TIME = (KerasSpikingLayer, KerasSpikingCell)
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
@@ -43,9 +38,13 @@ class TimeBatched(keras.layers.Wrapper):
       wrapper itself is divided by `batch`.) `TimeDistributed` leaves out activity regularization.
     - Random layers draw other numbers, independent for every sample and step in both.
 
+    A recurrent layer, such as `LSTM`, runs over the first axis of each step's sample, such as the
+    words of a sentence, and starts anew at every step.
+
     Args:
-        layer: The layer to apply, or a model. Not one that runs over time itself or is stateful,
-            nor a model with one in it: time is no axis to them once it is folded.
+        layer: The layer to apply, or a model. Not a layer over time of this package, such as
+            `SpikingActivation`, one that is stateful, or a model with one of these in it: time
+            is no axis to them once it is folded.
         **kwargs: Arguments of `keras.layers.Layer`. The default `dtype` is that of `layer`.
 
     Call arguments:
@@ -68,9 +67,9 @@ class TimeBatched(keras.layers.Wrapper):
 
     Raises:
         TypeError: If `layer` is not a layer.
-        ValueError: If `layer` runs over time or is stateful, inputs have no time axis or
-            different ones, a mask has the wrong shape, or the layer's output has lost the axis
-            of the samples.
+        ValueError: If `layer` is one over time of this package or stateful, inputs have no time
+            axis or different ones, a mask has the wrong shape, or the layer's output has lost the
+            axis of the samples.
 
     Example:
 
@@ -290,17 +289,16 @@ def _check_layer(owner: str, layer: Any) -> None:
         )
     for each in layers_within(layer):
         if isinstance(each, _OVER_TIME):
-            problem = "runs over time itself"
+            problem, remedy = "runs over time itself", "use keras.layers.TimeDistributed"
         elif getattr(each, "stateful", False):
-            problem = "is stateful"
+            problem, remedy = "is stateful", "make it with stateful=False"
         else:
             continue
         where = "" if each is layer else f" with {_named(each)} in it"
         raise ValueError(
             f"{owner}: `layer` must treat every time step alike, as samples of one batch; received "
             f"{_named(layer)}{where}, which {problem}. Apply that layer to the inputs "
-            "(batch, time, ...) directly; to run it over another axis of each step, use "
-            "keras.layers.TimeDistributed."
+            f"(batch, time, ...) directly; to run it over another axis of each step, {remedy}."
         )
 
 

@@ -26,7 +26,7 @@ def test_results_do_not_depend_on_pieces(readout, tau, rng, monkeypatch):
     data = data_for(model, rng, num_samples=6)
     (whole,) = report(model, spiking, data, 11).results
 
-    made = probe.Probe(spiking, 11)
+    made = probe.Probe(spiking, [11])
     monkeypatch.setattr(probe, "PIECE_SIZE", 6 * 4 * made._elements_per_step(6))
     assert made._lengths([np.zeros((6, 6, 6, 2)), np.zeros((6, 4))]) == [4, 4, 3]
     (cut,) = report(model, spiking, data, 11).results
@@ -44,7 +44,7 @@ def test_results_do_not_depend_on_pieces(readout, tau, rng, monkeypatch):
 
 def test_pieces_are_as_alike_as_can_be(monkeypatch):
     model = sequential((4,), layers.Dense(10, activation="relu"), layers.Dense(2))
-    made = probe.Probe(keras_spiking.convert(model, num_steps=2), 300)
+    made = probe.Probe(keras_spiking.convert(model, num_steps=2), [300])
     # Repeated inputs of the activation, spikes, and logits: 22 for each sample and step.
     per_step = 8 * 22
     cases = ((1000, [300]), (299, [150] * 2), (70, [60] * 5), (41, [38] * 7 + [34]))

@@ -395,3 +395,32 @@ def test_masks_are_no_input_and_leave_steps_out(rng):
     assert rate[model.get_layer("of_one")] == pytest.approx(one.mean() / DT, rel=1e-5)
     mean = np.concatenate([one, other], -1).sum(axis=1) / mask.sum(axis=1, keepdims=True)
     assert rate[model.get_layer("of_both")] == pytest.approx(mean.mean() / DT, rel=1e-5)
+
+
+BY_CHANNEL = np.array([0.5, 3.0, 30.0])
+
+
+@pytest.mark.parametrize(
+    "between",
+    {
+        "alone": [],
+        "flat": [lambda: TimeBatched(layers.Flatten())],
+        "pooled": [
+            lambda: TimeBatched(layers.MaxPooling2D(1)),
+            lambda: TimeBatched(layers.Flatten()),
+        ],
+        "scaled": [
+            lambda: TimeBatched(layers.Rescaling(7.0)),
+            lambda: TimeBatched(layers.Flatten()),
+        ],
+    }.items(),
+    ids=lambda each: each[0],
+)
+def test_spikes_of_channels_with_scales_of_their_own_are_counted(between, rng):
+    data = rng.normal(0, 20, (2, 6, 4, 4, 3)).astype("float32")
+    made = [make() for make in between[1]]
+    out = TimeBatched(layers.Dense(2), name="out")
+    model = keras.Sequential([keras.Input(data.shape[1:]), spiking(BY_CHANNEL), *made, out])
+    expected = counted(data, BY_CHANNEL).mean() / DT
+    energy = ModelEnergy(model, example_data=data)
+    assert energy.layer_rates[out] == pytest.approx(expected, rel=1e-5)

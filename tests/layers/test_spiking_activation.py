@@ -349,7 +349,7 @@ BAD_ARGUMENTS = [
     ({"rate_scale": 0}, ValueError, "`rate_scale` must be a number, positive and .* rate_scale=0"),
     ({"rate_scale": np.inf}, ValueError, "`rate_scale` must be finite; received rate_scale=inf"),
     ({"dt": 1e-20, "rate_scale": 1e-20}, ValueError, r"`dt \* rate_scale` must be .* received"),
-    ({"rate_scale": [1, 2]}, TypeError, "`rate_scale` must be a number; received .* type list"),
+    ({"rate_scale": [1, None]}, TypeError, "`rate_scale` must be a number; received .* NoneType"),
 ]
 
 

@@ -46,6 +46,17 @@ CASES = {
     "model": (small_model, (5, 4, 2)),
     "composite": (Composite, (4,)),
     "nested": (lambda: TimeBatched(keras.layers.Dense(3)), (2, 4)),
+    "recurrent": (lambda: keras.layers.LSTM(3), (6, 4)),
+    "both ways": (
+        lambda: keras.layers.Bidirectional(keras.layers.GRU(3, return_sequences=True)),
+        (6, 4),
+    ),
+    "recurrent convolution": (lambda: keras.layers.ConvLSTM1D(2, 2), (3, 4, 2)),
+    "distributed": (lambda: keras.layers.TimeDistributed(keras.layers.Dense(3)), (6, 4)),
+    "recurrent in a model": (
+        lambda: keras.Sequential([keras.layers.Dense(3), keras.layers.SimpleRNN(3)]),
+        (6, 4),
+    ),
 }
 every_case = pytest.mark.parametrize(("make", "features"), CASES.values(), ids=CASES)
 
@@ -518,9 +529,7 @@ OVER_TIME = {
     "spiking": lambda: keras_spiking.SpikingActivation("relu"),
     "filter": lambda: keras_spiking.Lowpass(0.1),
     "cell": lambda: keras_spiking.LowpassCell(3, 0.1),
-    "rnn": lambda: keras.layers.LSTM(3),
-    "both ways": lambda: keras.layers.Bidirectional(keras.layers.LSTM(3)),
-    "in a model": lambda: keras.Sequential([keras.layers.Dense(3), keras.layers.GRU(3)]),
+    "cell in an rnn": lambda: keras.layers.RNN(keras_spiking.LowpassCell(3, 0.1)),
     "deep": lambda: deep_model(),
 }
 
@@ -543,6 +552,8 @@ def test_stateful_layers_are_refused():
 
     with pytest.raises(ValueError, match=r"received layer 'one' \(Stateful\), which is stateful"):
         TimeBatched(Stateful(name="one"))
+    with pytest.raises(ValueError, match=r"which is stateful.* make it with stateful=False"):
+        TimeBatched(keras.layers.LSTM(3, stateful=True))
     model = keras.Sequential([Stateful(name="inner")], name="outer")
     with pytest.raises(ValueError, match=r"'outer' \(Sequential\) with layer 'inner' \(Stateful\)"):
         TimeBatched(model)
