@@ -127,5 +127,5 @@ def _with_dt(layer: Any, dt: Any) -> Any:
         name=layer.name,
     )
     if isinstance(layer, FilterLayer):
-        copy.share_weights(layer)
+        copy._share_weights(layer)
     return copy

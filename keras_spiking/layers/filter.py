@@ -123,7 +123,7 @@ class FilterCell(KerasSpikingCell):
         )
 
     # Returns the cell whose weights this one uses too, if it is not to make its own.
-    other: Callable[[], "FilterCell"] | None = None
+    _other: Callable[[], "FilterCell"] | None = None
 
     @property
     def _weight_shape(self) -> tuple[int, ...]:
@@ -132,8 +132,8 @@ class FilterCell(KerasSpikingCell):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        if self.other is not None:
-            cell = self.other()
+        if self._other is not None:
+            cell = self._other()
             self.initial_level, self.tau = cell.initial_level, cell.tau
             return
         self.initial_level = self.add_weight(
@@ -218,12 +218,12 @@ class FilterLayer(KerasSpikingLayer):
             tau_constraint=self.tau_constraint,
             dtype=self.dtype_policy,
         )
-        cell.other = self._other
+        cell._other = self._other
         return cell
 
     _other: Callable[[], FilterCell] | None = None
 
-    def share_weights(self, layer: "FilterLayer") -> None:
+    def _share_weights(self, layer: "FilterLayer") -> None:
         """Has this layer, which is not built yet, use the weights of one that is."""
         # In a function, so that Keras does not take that cell for a part of this layer.
         self._other = lambda: layer.cell

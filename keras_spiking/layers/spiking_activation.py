@@ -190,7 +190,7 @@ class SpikingActivation(KerasSpikingLayer):
         shape = ops.shape(inputs)
         shape = (shape[self.batch_axis], *shape[2:])
         keeps_state = self.stateful or self.return_state
-        if inputs.shape[self.time_axis] == 1 and not keeps_state and self.cell.is_alike_at_first:
+        if inputs.shape[self.time_axis] == 1 and not keeps_state and self.cell._is_alike_at_first:
             return [self.cell._voltage(shape)]
         return self.cell._initial_states(shape)
 

@@ -105,13 +105,13 @@ class SpikingActivationCell(KerasSpikingCell):
         return self.integrate == "input"
 
     @property
-    def is_alike_at_first(self) -> bool:
+    def _is_alike_at_first(self) -> bool:
         """Whether the first step is that of a neuron that integrates its activation, to the bit.
 
         That takes fewer passes, and is all that a model of one step needs.
         """
-        exact = serialize_activation(self.activation) in EXACT
-        return self._integrates_input and exact and self.negative_spikes
+        is_exact = self.activation in EXACT
+        return self._integrates_input and is_exact and self.negative_spikes
 
     def _checked_size(self, size: Any) -> Any:
         # A layer may know the sizes of features only when it is called.
@@ -286,12 +286,12 @@ class SpikingActivationCell(KerasSpikingCell):
         self, inputs: Any, states: list[Any], mask: Any, time_axis: int
     ) -> tuple[Any, list[Any]]:
         inputs, state = ops.cast(inputs, self.state_dtype), InputState.on_grid(states)
-        name = serialize_activation(self.activation)
-        if name in EXACT:
+        if self.activation in EXACT:
+            rectify = self.activation is keras.activations.relu
             spikes, state = self._by_channel(
                 inputs,
                 lambda inputs, per_step: exact_spikes(
-                    inputs, state, per_step, mask, time_axis, name == "relu", self.negative_spikes
+                    inputs, state, per_step, mask, time_axis, rectify, self.negative_spikes
                 ),
             )
             return portable.cast(spikes, self.compute_dtype), list(state)
