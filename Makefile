@@ -50,8 +50,8 @@ results := .test-results
 .DELETE_ON_ERROR:
 # Every step uses all cores by itself, and two pips must not work in one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo demo-torch bench bench-conversion test lint types format test-tensorflow test-jax test-torch \
-	test-pytorch test-package test-triton test-oldest test-python test-summary fuzz docs test-docs clean
+.PHONY: help demo demo-torch bench bench-conversion test lint types format test-tensorflow test-jax \
+	test-torch test-pytorch test-package test-triton test-oldest test-python test-summary fuzz docs test-docs clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {printf "  make %-38s %s\n", $$1, $$2}' Makefile

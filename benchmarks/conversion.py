@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--output",
         type=Path,
         default=Path("bench-output"),
-        help="folder for the page, the figure and conversion.json (default: %(default)s)",
+        help="folder for conversion.md and its figure (default: %(default)s)",
     )
     parser.add_argument("--quick", action="store_true", help="little data: a minute")
     arguments = parser.parse_args(argv)
@@ -68,7 +68,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = page.page(results)
     print(text)
     (arguments.output / "conversion.md").write_text(text)
-    (arguments.output / "conversion.json").write_text(json.dumps(results, indent=1))
     page.plot(results, arguments.output / page.PLOT)
     print(f"Written to {arguments.output / 'conversion.md'} and {arguments.output / page.PLOT}")
 

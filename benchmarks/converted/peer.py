@@ -13,12 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 BATCH = 100
-SETTINGS = {
-    "mode": "99.9%",
-    "channel_wise": True,
-    "half_threshold": True,
-    "pre_spike_maxpool": True,
-}
+# `pre_spike_maxpool=True` leaves the CNN at 57 %: it pools noisy sums of spikes.
+SETTINGS = {"mode": "99.9%", "channel_wise": True, "half_threshold": True}
 
 
 def is_installed() -> bool:
