@@ -117,6 +117,7 @@ class Result:
         notes = [
             f"{each.name}: several spikes in {_percent(each.several)} of steps, since its rates "
             "exceed one spike per step (rate * dt > 1)"
+            + (", or what it sent so far has to be put right by more" if each.negative else "")
             for each in self.layers
             if each.several > SEVERAL_BY_DESIGN
         ]
@@ -129,8 +130,8 @@ class Result:
         elif parting is not None:
             notes.append(
                 f"{parting.name}: the first layer whose mean output is not the original's "
-                f"activation, rounded to whole spikes (not in {_percent(parting.off)} of means); a "
-                "layer before it does not pass on the means of its inputs"
+                f"activation, rounded to whole spikes (not in {_percent(parting.off)} of means); "
+                "something before it is not as in the original, or does not keep means"
             )
         if self.not_spiking:
             notes.append(

@@ -32,7 +32,9 @@ def softmax(logits):
 
 def test_figures_are_those_of_numpy(rng):
     original = model()
-    spiking = keras_spiking.convert(original, num_steps=STEPS, dt=DT, rate_scale=SCALE, seed=5)
+    spiking = keras_spiking.convert(
+        original, num_steps=STEPS, dt=DT, rate_scale=SCALE, seed=5, integrate="activation"
+    )
     # Trained further: the original is what it is held against, not its own weights.
     spiking.set_weights([1.2 * weight for weight in spiking.get_weights()])
     data = rng.normal(size=(40, 4)).astype("float32")
@@ -70,11 +72,12 @@ def test_figures_are_those_of_numpy(rng):
     assert layer.silent == pytest.approx(np.mean(~(counts > 0).any(axis=(0, 1))), abs=1e-6)
     error = np.sqrt(np.sum((mean - activity) ** 2) / np.sum(activity**2))
     assert layer.error == pytest.approx(error, rel=0.01)
+    assert (layer.negative, layer.off) == (result.negative, None) == (0, None)
 
 
 def test_a_grid_of_steps_and_a_small_last_batch(rng):
     original = model()
-    spiking = keras_spiking.convert(original, num_steps=3, tau=0.05)
+    spiking = keras_spiking.convert(original, num_steps=3, tau=0.05, integrate="activation")
     weights = spiking.get_weights()
     data = rng.normal(size=(10, 4)).astype("float32")
     report = keras_spiking.compare(
@@ -151,7 +154,7 @@ def test_labels_in_any_form_and_sigmoids(form, rng):
 def test_a_report_says_what_it_found(rng):
     original = model()
     data, labels = 4 * rng.normal(size=(10, 4)).astype("float32"), np.zeros(10, int)
-    spiking = keras_spiking.convert(original, num_steps=2, dt=0.3)
+    spiking = keras_spiking.convert(original, num_steps=2, dt=0.3, integrate="activation")
     report = keras_spiking.compare(original, spiking, data, labels, dts=(0.001, 1.0))
     text = str(report)
     assert "10 samples; accuracy of the original " in text
@@ -260,5 +263,6 @@ def test_only_conversions_of_the_model_are_compared():
     with pytest.raises(ValueError, match=r"what convert made of `model` .* \['x_spikes'\]"):
         keras_spiking.compare(original, keras_spiking.convert(other, num_steps=2), DATA)
     recurrent = sequential((5, 4), layers.LSTM(3))
+    spiking = keras_spiking.convert(other, num_steps=2, integrate="activation")
     with pytest.raises(ValueError, match=r"^compare: `model` must consist of layers"):
-        keras_spiking.compare(recurrent, keras_spiking.convert(other, num_steps=2), DATA)
+        keras_spiking.compare(recurrent, spiking, DATA)

@@ -122,7 +122,7 @@ def test_example_data_may_be_given_by_name(as_mapping, rng):
     )
     for name, values in data.items():
         kernel, bias = model.get_layer(f"{name}_hidden").get_weights()
-        strongest = np.percentile(np.maximum(values @ kernel + bias, 0), 99.9)
+        strongest = np.percentile(np.maximum(values @ kernel + bias, 0), 99.9, axis=0)
         scale = spiking.get_layer(f"{name}_hidden_spikes").rate_scale
         assert scale == pytest.approx(50 / strongest, rel=1e-3)
 

@@ -17,11 +17,21 @@ def report(model, spiking, data, steps):
     return keras_spiking.compare(model, spiking, data, num_steps=(steps,), batch_size=6)
 
 
-@pytest.mark.parametrize(("readout", "tau"), [("average", None), ("last", 0.02)])
-def test_results_do_not_depend_on_pieces(readout, tau, rng, monkeypatch):
+@pytest.mark.parametrize(
+    ("integrate", "readout", "tau"),
+    [("activation", "average", None), ("activation", "last", 0.02), ("input", "average", None)],
+)
+def test_results_do_not_depend_on_pieces(integrate, readout, tau, rng, monkeypatch):
     model = weird()
     spiking = keras_spiking.convert(
-        model, num_steps=3, dt=0.05, rate_scale=20.0, seed=1, tau=tau, readout=readout
+        model,
+        num_steps=3,
+        dt=0.05,
+        rate_scale=20.0,
+        seed=1,
+        tau=tau,
+        readout=readout,
+        integrate=integrate,
     )
     data = data_for(model, rng, num_samples=6)
     (whole,) = report(model, spiking, data, 11).results
@@ -30,7 +40,7 @@ def test_results_do_not_depend_on_pieces(readout, tau, rng, monkeypatch):
     monkeypatch.setattr(probe, "PIECE_SIZE", 6 * 4 * made._elements_per_step(6))
     assert made._lengths([np.zeros((6, 6, 6, 2)), np.zeros((6, 4))]) == [4, 4, 3]
     (cut,) = report(model, spiking, data, 11).results
-    for name in ("spikes", "silent", "several"):
+    for name in ("spikes", "negative", "silent", "several", "off"):
         assert [getattr(each, name) for each in cut.layers] == [
             getattr(each, name) for each in whole.layers
         ]
@@ -51,6 +61,9 @@ def test_pieces_are_as_alike_as_can_be(monkeypatch):
     for longest, expected in cases:
         monkeypatch.setattr(probe, "PIECE_SIZE", longest * per_step)
         assert made._lengths([np.zeros((8, 4))]) == expected
+    # They end where a result is asked for.
+    made = probe.Probe(keras_spiking.convert(model, num_steps=2), [100, 7, 20, 7])
+    assert made._lengths([np.zeros((8, 4))]) == [7, 13, *[40] * 2]
 
 
 def test_neither_model_changes(rng):
@@ -58,7 +71,7 @@ def test_neither_model_changes(rng):
     x = layers.Dense(6, activation="relu", name="hidden", activity_regularizer="l2")(inputs)
     model = keras.Model(inputs, layers.Dense(3, name="out")(layers.Dropout(0.5)(x)))
     model.compile("sgd", "mse")
-    spiking = keras_spiking.convert(model, num_steps=2, tau=0.1)
+    spiking = keras_spiking.convert(model, num_steps=2, tau=0.1, integrate="activation")
     weights = [np.copy(each) for each in spiking.get_weights()]
     shown = spiking.get_layer("hidden_spikes").output
     data = rng.normal(size=(6, 4)).astype("float32")
