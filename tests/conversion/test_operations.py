@@ -266,5 +266,5 @@ def test_models_of_keras_applications_can_be_converted(make, rng):
     expected = model.predict_on_batch(data)
     assert expected.std(axis=0).min() > 0.01 * np.abs(expected).max()
     # Sums of spikes stop at 2^24, and these activations are in the thousands.
-    spiking = keras_spiking.convert(model, num_steps=2, dt=LONG / 10)
+    spiking = keras_spiking.convert(model, num_steps=4, dt=LONG / 10)
     assert_equal(spiking.predict_on_batch(data), expected)
