@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import torch
 
 BATCH = 100
-# `pre_spike_maxpool=True` leaves the CNN at 57 %: it pools noisy sums of spikes.
 SETTINGS = {"mode": "99.9%", "channel_wise": True, "half_threshold": True}
 
 

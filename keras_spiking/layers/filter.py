@@ -122,6 +122,8 @@ class FilterCell(KerasSpikingCell):
             tau_constraint,
         )
 
+    initial_level: Any
+    tau: Any
     # Returns the cell whose weights this one uses too, if it is not to make its own.
     _other: Callable[[], "FilterCell"] | None = None
 

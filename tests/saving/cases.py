@@ -53,7 +53,14 @@ def trained():
         ]
     )
     return keras_spiking.convert(
-        model, num_steps=6, dt=0.5, seed=2, tau=0.5, rate_scale=3.0, spiking_aware_training=False
+        model,
+        num_steps=6,
+        dt=0.5,
+        seed=2,
+        tau=0.5,
+        integrate="activation",
+        rate_scale=3.0,
+        spiking_aware_training=False,
     )
 
 
