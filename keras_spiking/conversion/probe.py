@@ -202,7 +202,11 @@ class _Piece(keras.Model):
     def _count(self, layer: Any, spikes: Any) -> list[Any]:
         """The sum of the output over time, and what `Counts` has."""
         spikes = ops.cast(spikes, "float32")
-        numbers = spikes * ops.cast(self._probe.dt, "float32") * layer.rate_scale
+        numbers = (
+            spikes
+            * ops.cast(self._probe.dt, "float32")
+            * ops.convert_to_tensor(layer.rate_scale, "float32")
+        )
         sizes = ops.abs(numbers)
         crowded = ops.cast(sizes > 1.5, "float32")
         each = (spikes, sizes, ops.maximum(-numbers, 0.0), crowded)
