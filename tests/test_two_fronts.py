@@ -26,6 +26,39 @@ def test_spikes_are_the_same_bit_for_bit(dt, features, steps, rng):
     assert len(np.unique(expected)) > 3
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("negative_spikes", [False, True])
+@pytest.mark.parametrize("integrate", ["activation", "input"])
+@pytest.mark.parametrize("name", ["relu", "linear", "leaky_relu"])
+def test_neurons_of_every_kind_have_the_same_bits(name, integrate, negative_spikes, masked, rng):
+    activation = {
+        "relu": torch.relu,
+        "linear": torch.nn.Identity(),
+        "leaky_relu": torch.nn.LeakyReLU(0.2),
+    }[name]
+    voltage = rng.uniform(size=(3, 4)).astype("float32")
+    mask = rng.random((3, 50)) < 0.7 if masked else None
+    options = {"integrate": integrate, "negative_spikes": negative_spikes, "return_state": True}
+    for dt in (0.37, 0.013):
+        inputs = rng.normal(0.2, 2 / dt, size=(3, 50, 4)).astype("float32")
+        layer = keras_spiking.SpikingActivation(name, dt=dt, initial_voltage=voltage, **options)
+        module = keras_spiking.pytorch.SpikingActivation(
+            activation, dt=dt, initial_state=torch.tensor(voltage), **options
+        )
+        expected, *states = run(layer, inputs, mask=mask)
+        of_module = None if mask is None else torch.tensor(mask)
+        outputs, state = module(torch.tensor(inputs), mask=of_module)
+        np.testing.assert_array_equal(outputs.numpy(), expected)
+        state = state if isinstance(state, tuple) else (state,)
+        for one, other in zip(state, states, strict=True):
+            np.testing.assert_array_equal(one.numpy(), other)
+        # And from there on, either of them from the other's state.
+        expected, *_ = run(layer, inputs, initial_state=[each.numpy() for each in state])
+        given = [torch.tensor(each) for each in states]
+        outputs, _ = module(torch.tensor(inputs), given if len(given) > 1 else given[0])
+        np.testing.assert_array_equal(outputs.numpy(), expected)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_spikes_are_the_same_in_half_precision(dtype, rng):
     rates = rng.normal(scale=30, size=(2, 200, 5)).astype("float16")

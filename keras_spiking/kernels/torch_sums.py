@@ -20,6 +20,10 @@ def accumulate_and_fire(
         torch.as_tensor(each, dtype=rates.dtype, device=rates.device) for each in (dt, 1.0 / dt)
     ]
     arguments = rates, [*state, *scales], time_axis, rectify, negative_spikes
+    if torch_plain.transforms_are_active():
+        return torch_plain.accumulate_and_fire(
+            rates, state, dt, time_axis, rectify, negative_spikes
+        )
     if torch.compiler.is_compiling():
         spikes, floor, voltage, emitted, _ = _compiled_accumulate(*arguments)
     else:

@@ -108,7 +108,9 @@ def spikes_of_mean(
         emitted = torch_plain.running_max(emitted, state.emitted)
     spikes = torch_plain.differences(emitted, state.emitted) * (1.0 / dt)
     spikes = torch.where(counts.isnan(), torch.nan, spikes)
-    whole, fraction, last = (each.select(1, -1) for each in (wholes, fractions, emitted))
+    # Copies: parts of the sequences would keep all of them in memory.
+    ends = (each.select(1, -1).clone() for each in (wholes, fractions, emitted))
+    whole, fraction, last = ends
     steps = _last_steps(state, inputs, mask)
     return straight_through(change, spikes), InputState(whole, fraction, steps, last, state.voltage)
 

@@ -22,10 +22,7 @@ def accumulate_and_fire(
     rates: Any, state: Any, dt: float, rectify: bool = False, negative_spikes: bool = True
 ) -> tuple[Any, Any]:
     """As `keras_spiking.kernels.accumulate_and_fire`."""
-    plain = torch.jit.is_tracing()
-    if not torch.compiler.is_compiling():
-        plain = plain or torch_plain.transforms_are_active()
-    chosen = torch_plain if plain else torch_sums
+    chosen = torch_plain if torch.jit.is_tracing() else torch_sums
     return chosen.accumulate_and_fire(rates, state, dt, 1, rectify, negative_spikes)
 
 

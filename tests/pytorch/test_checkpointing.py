@@ -10,6 +10,9 @@ UNITS = 3
 
 MAKERS = {
     "spiking": lambda **kwargs: SpikingActivation(torch.nn.PReLU(), dt=0.1, **kwargs),
+    "mean": lambda **kwargs: SpikingActivation(
+        torch.nn.PReLU(), dt=0.1, integrate="input", **kwargs
+    ),
     "lowpass": lambda **kwargs: Lowpass(0.2, UNITS, dt=0.1, **kwargs),
     "alpha": lambda **kwargs: Alpha(0.2, UNITS, dt=0.1, **kwargs),
 }
@@ -95,9 +98,9 @@ def test_a_kept_state_is_refused_in_compiled_modules_too(name, use_reentrant):
 
 @every_module
 def test_a_state_that_is_given_is_used_and_not_kept_again(name):
-    shape = (2, 2, UNITS) if name == "alpha" else (2, UNITS)
-    model, state = MAKERS[name](stateful=True), torch.rand(shape)
-    inputs = torch.randn(2, 5, UNITS, requires_grad=True)
+    model, inputs = MAKERS[name](stateful=True), torch.randn(2, 5, UNITS, requires_grad=True)
+    with torch.no_grad():
+        _, state = MAKERS[name](return_state=True)(torch.randn(2, 5, UNITS))
     outputs = checkpoint(model, inputs, state, use_reentrant=False)
     model(inputs.detach())
     kept = model._kept

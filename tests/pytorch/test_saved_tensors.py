@@ -10,6 +10,12 @@ START = torch.full((2, 3), 0.25)
 MODULES = {
     "relu": lambda: SpikingActivation(torch.relu, dt=0.5, initial_state=START),
     "tanh": lambda: SpikingActivation(torch.tanh, dt=0.5, initial_state=START),
+    **{
+        f"{name} of mean": lambda activation=activation: SpikingActivation(
+            activation, dt=0.5, initial_state=START, integrate="input"
+        )
+        for name, activation in (("relu", torch.relu), ("tanh", torch.tanh))
+    },
     "lowpass": lambda: Lowpass(0.01, 3),
     "alpha": lambda: Alpha(0.01, 3),
     "lowpass's end": lambda: Lowpass(0.01, 3, return_sequences=False),
