@@ -50,8 +50,8 @@ results := .test-results
 .DELETE_ON_ERROR:
 # Every step uses all cores by itself, and two pips must not work in one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo demo-torch bench test lint types format test-tensorflow test-jax test-torch \
-	test-pytorch test-package test-triton test-oldest test-python test-summary fuzz docs test-docs clean
+.PHONY: help demo demo-torch bench bench-conversion test lint types format test-tensorflow test-jax \
+	test-torch test-pytorch test-package test-triton test-oldest test-python test-summary fuzz docs test-docs clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {printf "  make %-38s %s\n", $$1, $$2}' Makefile
@@ -67,6 +67,10 @@ demo-torch: $(torch_ready) ## The same for PyTorch, without Keras (QUICK=1: unde
 bench: $(test_ready) ## Time the layers beside their limits (BACKEND=jax, QUICK=1)
 	MPLBACKEND=Agg $(python) -m benchmarks $(if $(BACKEND),--backend $(BACKEND)) \
 		$(if $(filter-out 0,$(QUICK)),--quick --output bench-output,--output benchmarks)
+
+bench-conversion: $(test_ready) ## Hold converted networks beside one another (BACKEND=jax, QUICK=1)
+	MPLBACKEND=Agg $(if $(BACKEND),KERAS_BACKEND=$(BACKEND)) $(python) -m benchmarks.conversion \
+		$(if $(filter-out 0,$(QUICK)),--quick --output bench-output,--output benchmarks) $(ARGS)
 
 test: lint types test-package test-tensorflow test-jax test-torch test-pytorch ## Install, lint, check types, run the suite on every backend
 	@$(python) -m coverage combine --quiet --keep --data-file=$(results)/coverage \

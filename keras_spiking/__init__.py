@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keras_spiking.config import default as default
     from keras_spiking.conversion import compare as compare
     from keras_spiking.conversion import convert as convert
+    from keras_spiking.conversion import retime as retime
     from keras_spiking.energy import ModelEnergy as ModelEnergy
     from keras_spiking.layers import Alpha as Alpha
     from keras_spiking.layers import AlphaCell as AlphaCell
@@ -48,7 +49,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "version",
         ],
         "keras_spiking.config": ["default"],
-        "keras_spiking.conversion": ["compare", "convert"],
+        "keras_spiking.conversion": ["compare", "convert", "retime"],
         "keras_spiking.energy": ["ModelEnergy"],
         "keras_spiking.layers": [
             "Alpha",

@@ -33,6 +33,7 @@ PUBLIC = {
     "constraints",
     "conversion",
     "convert",
+    "retime",
     "default",
     "energy",
     "layers",

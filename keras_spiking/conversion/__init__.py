@@ -3,6 +3,16 @@
 from keras_spiking.conversion.comparison import compare
 from keras_spiking.conversion.registry import register
 from keras_spiking.conversion.report import LayerResult, OutputResult, Report, Result
+from keras_spiking.conversion.retiming import retime
 from keras_spiking.conversion.spiking import convert
 
-__all__ = ["LayerResult", "OutputResult", "Report", "Result", "compare", "convert", "register"]
+__all__ = [
+    "LayerResult",
+    "OutputResult",
+    "Report",
+    "Result",
+    "compare",
+    "convert",
+    "register",
+    "retime",
+]

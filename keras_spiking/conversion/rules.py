@@ -151,6 +151,13 @@ def is_elementwise(
     return trials.is_elementwise(activation, shape, dtype)
 
 
+def is_plain_relu(layer: Any) -> bool:
+    """Whether a layer is `ReLU` as it is by default: as a function, it has a kernel of its own."""
+    if type(layer) is not _layers.ReLU:
+        return False
+    return layer.max_value is None and layer.negative_slope == 0 and layer.threshold == 0
+
+
 def is_linear(layer: Any) -> bool:
     """Whether a layer or `Function` keeps means: linear but for a constant, in inference.
 

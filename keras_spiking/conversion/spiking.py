@@ -18,8 +18,8 @@ from keras_spiking.layers.time_step import TimeStep
 
 _OWNER = "convert"
 _ARRAYS = (list, tuple, np.ndarray)
-# Fewer spikes than this for an activation of 1 are coarse.
-_FEW_SPIKES = 10
+# With fewer spikes than this for an activation of 1, hardly anything is left of it.
+_FEW_SPIKES = 1
 
 
 def convert(

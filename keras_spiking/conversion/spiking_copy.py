@@ -95,8 +95,9 @@ class SpikingCopy(Copy):
         if seed is not None:
             # Another for each layer: else neurons of two layers would fire together.
             seed = (seed + len(self._activation_layers)) % 2**32
+        is_relu = rules.is_plain_relu(signal.layer)
         return SpikingActivation(
-            self.function(signal.layer),
+            keras.activations.relu if is_relu else self.function(signal.layer),
             dt=self.dt,
             seed=seed,
             spiking_aware_training=self.spiking_aware_training,

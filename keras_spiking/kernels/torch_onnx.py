@@ -55,7 +55,7 @@ linear_filter = functools.partial(torch_plain.linear_filter, recurrence=_recurre
 def straight_through(rates: Any, spikes: Any) -> Any:
     if torch.onnx.is_in_onnx_export():  # in which nothing trains
         return spikes
-    return spikes + (rates - rates.detach()).nan_to_num(0.0)
+    return torch_plain.straight_through(rates, spikes)
 
 
 def spike(

@@ -4,11 +4,8 @@ from typing import Any
 
 import torch
 
-from keras_spiking.kernels import LARGEST
-from keras_spiking.kernels.torch_plain import ReverseOnly
-
-# As in `running.py`, which imports Keras.
-_MOST_SPIKES = 2.0**24
+from keras_spiking.kernels import LARGEST, torch_plain
+from keras_spiking.kernels.torch_plain import MOST_SPIKES
 
 
 def accumulate_and_fire(
@@ -30,7 +27,7 @@ def accumulate_and_fire(
     return spikes, (floor, voltage, emitted)
 
 
-class _AccumulateAndFire(ReverseOnly):
+class _AccumulateAndFire(torch_plain.ReverseOnly):
     @staticmethod
     def forward(
         ctx: Any, rates: Any, others: Any, time_axis: int, rectify: bool, negative_spikes: bool
@@ -46,7 +43,10 @@ class _AccumulateAndFire(ReverseOnly):
     def backward(ctx: Any, upstream: Any, *_: Any) -> tuple[Any, ...]:
         (active,) = ctx.saved_tensors
         if upstream is not None and ctx.rectify:
-            upstream = _gradient(upstream, active, ctx.time_axis)
+            # Gradients of this gradient, and maps over it, need plain operations.
+            plain = torch.is_grad_enabled() or torch_plain.transforms_are_active()
+            run = torch_plain.gradient_of_sums if plain else _gradient
+            upstream = run(upstream, active, ctx.time_axis)
         return upstream, None, None, None, None
 
 
@@ -69,7 +69,7 @@ def _accumulate(
         voltage = rounded.sub_(whole).add_(voltage)
         carry = voltage.floor()
         voltage.sub_(carry)
-        floor = whole.add_(carry).add_(floor).clamp_(-_MOST_SPIKES, _MOST_SPIKES)
+        floor = whole.add_(carry).add_(floor).clamp_(-MOST_SPIKES, MOST_SPIKES)
         due = floor
         if rectify:
             due = floor.clamp(min=0.0)
@@ -131,7 +131,8 @@ def _(upstream: Any, active: Any, time_axis: int) -> Any:
 
 
 def _save_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    _, _, ctx.time_axis, ctx.rectify, _ = inputs
+    _, others, ctx.time_axis, ctx.rectify, _ = inputs
+    ctx.of_others = [None] * len(others)
     ctx.save_for_backward(output[-1])
 
 
@@ -139,7 +140,7 @@ def _backward(ctx: Any, upstream: Any, *_: Any) -> tuple[Any, ...]:
     (active,) = ctx.saved_tensors
     if upstream is not None and ctx.rectify:
         upstream = _compiled_gradient(upstream, active, ctx.time_axis)
-    return upstream, None, None, None, None
+    return upstream, ctx.of_others, None, None, None
 
 
 _compiled_accumulate.register_autograd(_backward, setup_context=_save_for_gradients)

@@ -1,5 +1,6 @@
 """What the trainable filters share: time constants, initial levels, and masks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -121,6 +122,9 @@ class FilterCell(KerasSpikingCell):
             tau_constraint,
         )
 
+    # Returns the cell whose weights this one uses too, if it is not to make its own.
+    _other: Callable[[], "FilterCell"] | None = None
+
     @property
     def _weight_shape(self) -> tuple[int, ...]:
         """Shape of `initial_level` and `tau`."""
@@ -128,6 +132,10 @@ class FilterCell(KerasSpikingCell):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
+        if self._other is not None:
+            cell = self._other()
+            self.initial_level, self.tau = cell.initial_level, cell.tau
+            return
         self.initial_level = self.add_weight(
             shape=self._weight_shape,
             initializer=self.level_initializer,
@@ -200,7 +208,7 @@ class FilterLayer(KerasSpikingLayer):
         )
 
     def build_cell(self, input_shape: tuple[int | None, ...]) -> FilterCell:
-        return self._cell_class(
+        cell = self._cell_class(
             as_size(input_shape[2:]),
             self.tau_initializer,
             dt=self.dt,
@@ -210,6 +218,15 @@ class FilterLayer(KerasSpikingLayer):
             tau_constraint=self.tau_constraint,
             dtype=self.dtype_policy,
         )
+        cell._other = self._other
+        return cell
+
+    _other: Callable[[], FilterCell] | None = None
+
+    def _share_weights(self, layer: "FilterLayer") -> None:
+        """Has this layer, which is not built yet, use the weights of one that is."""
+        # In a function, so that Keras does not take that cell for a part of this layer.
+        self._other = lambda: layer.cell
 
     def _filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
         """Filters a whole sequence.

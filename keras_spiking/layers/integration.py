@@ -13,6 +13,7 @@ The sums are whole numbers on the grid of voltages, so that time may be cut anyw
 
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 from keras_spiking import kernels
@@ -20,7 +21,7 @@ from keras_spiking.kernels import portable, running
 
 INTEGRATE = ("activation", "input")
 # Activations for which everything is done in whole numbers.
-EXACT = ("relu", "linear")
+EXACT = (keras.activations.relu, keras.activations.linear)
 
 
 class InputState(NamedTuple):

@@ -188,7 +188,11 @@ class SpikingActivation(KerasSpikingLayer):
 
     def initial_states(self, inputs: Any) -> list[Any]:
         shape = ops.shape(inputs)
-        return self.cell._initial_states((shape[self.batch_axis], *shape[2:]))
+        shape = (shape[self.batch_axis], *shape[2:])
+        keeps_state = self.stateful or self.return_state
+        if inputs.shape[self.time_axis] == 1 and not keeps_state and self.cell._is_alike_at_first:
+            return [self.cell._voltage(shape)]
+        return self.cell._initial_states(shape)
 
     def run(
         self, inputs: Any, states: list[Any], mask: Any, training: bool

@@ -104,6 +104,15 @@ class SpikingActivationCell(KerasSpikingCell):
         """Whether the input is integrated, and not its activation."""
         return self.integrate == "input"
 
+    @property
+    def _is_alike_at_first(self) -> bool:
+        """Whether the first step is that of a neuron that integrates its activation, to the bit.
+
+        That takes fewer passes, and is all that a model of one step needs.
+        """
+        is_exact = self.activation in EXACT
+        return self._integrates_input and is_exact and self.negative_spikes
+
     def _checked_size(self, size: Any) -> Any:
         # A layer may know the sizes of features only when it is called.
         if not isinstance(size, (list, tuple)):
@@ -235,11 +244,11 @@ class SpikingActivationCell(KerasSpikingCell):
 
         Args:
             inputs: Sequence, `(batch, time, ...)`, or `(time, batch, ...)`.
-            states: States to start from.
+            states: States to start from; the voltage alone for one step that is alike.
             mask: None, or Boolean tensor that broadcasts to `inputs`, True for steps to use.
             time_axis: Axis of time, 0 or 1.
         """
-        if self._integrates_input:
+        if self._integrates_input and len(states) > 1:
             return self._spike_by_input(inputs, states, mask, time_axis)
         # The kernel's own relu may save a pass. It leaves what is masked at zero.
         rectify = self.activation is keras.activations.relu
@@ -265,7 +274,7 @@ class SpikingActivationCell(KerasSpikingCell):
 
     def _without_spikes(self, inputs: Any, states: list[Any], mask: Any, time_axis: int) -> Any:
         """What the spikes of a sequence stand for."""
-        if not self._integrates_input:
+        if not self._integrates_input or len(states) == 1:
             return self._used_rates(inputs, mask)
         self._check_scale_fits(inputs.shape[-1])
         inputs = ops.cast(inputs, self.state_dtype)
@@ -277,12 +286,12 @@ class SpikingActivationCell(KerasSpikingCell):
         self, inputs: Any, states: list[Any], mask: Any, time_axis: int
     ) -> tuple[Any, list[Any]]:
         inputs, state = ops.cast(inputs, self.state_dtype), InputState.on_grid(states)
-        name = serialize_activation(self.activation)
-        if name in EXACT:
+        if self.activation in EXACT:
+            rectify = self.activation is keras.activations.relu
             spikes, state = self._by_channel(
                 inputs,
                 lambda inputs, per_step: exact_spikes(
-                    inputs, state, per_step, mask, time_axis, name == "relu", self.negative_spikes
+                    inputs, state, per_step, mask, time_axis, rectify, self.negative_spikes
                 ),
             )
             return portable.cast(spikes, self.compute_dtype), list(state)

@@ -9,13 +9,30 @@ from typing import Any
 import torch
 
 from keras_spiking.kernels import torch as kernels
-from keras_spiking.kernels import torch_onnx
+from keras_spiking.kernels import torch_onnx, torch_plain, torch_sums
 
 
 def spike(rates: Any, voltage: Any, dt: float, rectify: bool = False) -> tuple[Any, Any]:
     """As `keras_spiking.kernels.spike`."""
     chosen = torch_onnx if torch.jit.is_tracing() else kernels
     return chosen.spike(rates, voltage, dt, rectify=rectify)
+
+
+def accumulate_and_fire(
+    rates: Any, state: Any, dt: float, rectify: bool = False, negative_spikes: bool = True
+) -> tuple[Any, Any]:
+    """As `keras_spiking.kernels.accumulate_and_fire`."""
+    plain = torch.jit.is_tracing()
+    if not torch.compiler.is_compiling():
+        plain = plain or torch_plain.transforms_are_active()
+    chosen = torch_plain if plain else torch_sums
+    return chosen.accumulate_and_fire(rates, state, dt, 1, rectify, negative_spikes)
+
+
+def straight_through(rates: Any, values: Any) -> Any:
+    """As `keras_spiking.kernels.straight_through`."""
+    chosen = torch_onnx if torch.jit.is_tracing() else kernels
+    return chosen.straight_through(rates, values)
 
 
 def linear_filter(*arguments: Any) -> tuple[Any, ...]:

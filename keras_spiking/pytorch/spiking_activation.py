@@ -6,6 +6,15 @@ from typing import Any
 import torch
 
 from keras_spiking import _checks
+from keras_spiking.kernels.torch import to_dtype
+from keras_spiking.pytorch.integration import (
+    INTEGRATE,
+    InputState,
+    changes,
+    exact_spikes,
+    spikes_of_mean,
+    without_negative_spikes,
+)
 from keras_spiking.pytorch.kernels import spike
 from keras_spiking.pytorch.mask import zero_masked
 from keras_spiking.pytorch.stateful import Stateful
@@ -34,36 +43,65 @@ class SpikingActivation(Stateful):
     in one step, and negative spikes for negative rates, are allowed: as :math:`\Delta t` grows,
     the output approaches :math:`f(x)`.
 
+    With `integrate="input"`, the activation is that of the mean input, :math:`m`. So noise in the
+    input, such as that of spikes, averages out before the activation sees it, and a spike that
+    came too early is taken back by a negative one:
+
+    .. math::
+
+        N_t = \lfloor v_0 + \Delta t \, t f(m_t) \rfloor, \qquad
+        m_t = \frac{1}{t} \sum_{u \le t} x_u, \qquad
+        y_t = (N_t - N_{t-1}) / \Delta t
+
+    with the number :math:`N` of spikes so far, 0 at first. For inputs that do not change, both
+    are the same. With :math:`v_0 = 1/2`, the mean output after :math:`T` steps is
+    :math:`f(m_T)`, rounded to a multiple of :math:`1 / (\Delta t\, T)`. The gradient is that of
+    :math:`t f(m_t) - (t - 1) f(m_{t-1})`, which is also the output in training without spikes.
+    For `torch.relu`, `torch.nn.functional.relu`, `torch.nn.ReLU()` and `torch.nn.Identity()` all
+    is done in whole numbers, and the activation itself is not called. Sums and numbers of spikes
+    stop at 2^24.
+
     The spikes are those of `keras_spiking.SpikingActivation`, bit for bit, for the same rates and
-    initial voltage, in eager mode or compiled. The voltage is kept in float32 for rates in half
+    initial voltage, in eager mode or compiled. The state is kept in float32 for rates in half
     precision, and in float64 for rates in float64. No gradient flows to it.
 
     Args:
         activation: Function of a tensor, or module (whose parameters train), such as
-            `torch.relu`. It is called on the whole inputs, and must keep their shape.
+            `torch.relu`. It is called on the whole inputs (with `integrate="input"`, on the mean
+            inputs, in float32 or wider if its parameters are), and must keep their shape.
         dt: Length of a time step in seconds, a positive number.
         initial_state: Voltage to start from, `(batch, ...)`, of which the fractional part counts;
             None draws it anew in each call, between 0 and 1, on the device of the inputs. It is
-            moved to that device when needed, and is no part of the `state_dict`.
+            moved to that device when needed, and is no part of the `state_dict`. It is a voltage
+            whatever `integrate` and `negative_spikes` are.
         spiking_aware_training: Whether training sees spikes. If False, the output in training
-            mode is the activation itself.
+            mode is the activation itself, or what `integrate` says of it.
         return_sequences: Whether to return every time step, or the last one only.
-        return_state: Whether to return the final voltage too, for the next call's `state`.
-        stateful: Whether each call goes on from the final voltage of the one before, until
+        return_state: Whether to return the final state too, for the next call's `state`.
+        stateful: Whether each call goes on from the final state of the one before, until
             `reset_state()`.
+        integrate: What is summed over time: `"activation"`, or `"input"`, of whose mean so far the
+            activation is then taken.
+        negative_spikes: Whether there are negative spikes. If False, what they would take back is
+            made up for by later silence.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, ...)`, of any real type.
-        state: Voltage to start from, `(batch, ...)`, instead of `initial_state`.
+        state: Voltage to start from, `(batch, ...)`, instead of `initial_state`. Without negative
+            spikes a tuple of that and the spikes owed, at most 0. With `integrate="input"` a tuple
+            of five: the summed input in spikes rounded down, the rest of it in [0, 1), the number
+            of steps `(batch, 1)`, the number of spikes so far, and the voltage before the first
+            step.
         mask: Boolean tensor of shape `(batch, time)`, True for steps to use. Masked steps leave
-            the voltage as it was and output zero; the activation sees zeros there.
+            the state as it was and output zero; an activation of inputs sees zeros there.
 
     Input shape:
         `(batch, time, ...)`, with any number of feature axes, at least one.
 
     Output shape:
         As the input; `(batch, ...)` if not `return_sequences`. The type is that of the
-        activation's output. With `return_state`, a tuple of that and the voltage, `(batch, ...)`.
+        activation's output, or with `integrate="input"` that of the inputs. With `return_state`, a
+        tuple of that and the final state, as `state` above.
 
     Raises:
         ValueError: If an argument or input has a wrong value, shape or type of numbers.
@@ -94,6 +132,8 @@ class SpikingActivation(Stateful):
         return_sequences: bool = True,
         return_state: bool = False,
         stateful: bool = False,
+        integrate: str = "activation",
+        negative_spikes: bool = True,
     ):
         super().__init__(return_sequences, return_state, stateful)
         owner = type(self).__name__
@@ -113,6 +153,8 @@ class SpikingActivation(Stateful):
         self.spiking_aware_training = _checks.boolean(
             owner, "spiking_aware_training", spiking_aware_training
         )
+        self.integrate = _checks.choice(owner, "integrate", integrate, INTEGRATE)
+        self.negative_spikes = _checks.boolean(owner, "negative_spikes", negative_spikes)
 
     def _check(self, inputs: Any) -> None:
         check_inputs(type(self).__name__, inputs)
@@ -122,16 +164,56 @@ class SpikingActivation(Stateful):
         # What is left out may be no number: its gradient would be none either.
         inputs = inputs if mask is None else zero_masked(inputs, mask)
         seen = self.spiking_aware_training or not self.training
+        run = self._run_by_input if self.integrate == "input" else self._run_by_activation
+        outputs, states = run(inputs, state, mask, seen)
+        state = tuple(states) if len(states) > 1 else states[0]
+        return outputs if self.return_sequences else outputs[:, -1], state
+
+    def _run_by_activation(
+        self, inputs: Any, state: Any, mask: Any, seen: bool
+    ) -> tuple[Any, tuple[Any, ...]]:
         # The kernel's own relu saves a pass.
         rectify = seen and self.activation in _RELU and inputs.is_floating_point()
         rates = inputs if rectify else self._rates(inputs)
         if mask is not None and not rectify:
             rates = zero_masked(rates, mask)
-        voltage = self._initial_voltage(rates, state_dtype(rates), state)
+        voltage, *owed = self._states(rates, state)
         outputs = rates
-        if seen:
+        if seen and (rectify or self.negative_spikes):
             outputs, voltage = spike(rates, voltage, self.dt, rectify=rectify)
-        return outputs if self.return_sequences else outputs[:, -1], voltage
+        elif seen:
+            outputs, (voltage, *owed) = without_negative_spikes(rates, (voltage, *owed), self.dt)
+        return outputs, (voltage, *owed)
+
+    def _run_by_input(
+        self, inputs: Any, state: Any, mask: Any, seen: bool
+    ) -> tuple[Any, tuple[Any, ...]]:
+        inputs = as_float(inputs)
+        dtype, states = inputs.dtype, InputState(*self._states(inputs, state))
+        inputs = inputs.to(states.voltage.dtype)
+        rectify = self.activation in _RELU or type(self.activation) is torch.nn.ReLU
+        if not seen:
+            outputs = changes(inputs, states, self._rates_of_means, self.dt, mask)
+            return to_dtype(outputs, dtype), states
+        before = InputState.on_grid(states)
+        if rectify or type(self.activation) is torch.nn.Identity:
+            outputs, states = exact_spikes(
+                inputs, before, self.dt, mask, rectify, self.negative_spikes
+            )
+        else:
+            outputs, states = spikes_of_mean(
+                inputs, before, self._rates_of_means, self.dt, mask, self.negative_spikes
+            )
+        return to_dtype(outputs, dtype), states
+
+    def _rates_of_means(self, means: Any) -> Any:
+        # Not in half precision, whose errors would grow with the number of steps, but where a
+        # module has its parameters in it.
+        dtype = means.dtype
+        if isinstance(self.activation, torch.nn.Module):
+            dtypes = (each.dtype for each in self.activation.parameters())
+            dtype = next((each for each in dtypes if each.is_floating_point), dtype)
+        return self._rates(means.to(dtype)).to(means.dtype)
 
     def _rates(self, inputs: Any) -> Any:
         rates = self.activation(inputs)
@@ -152,9 +234,8 @@ class SpikingActivation(Stateful):
         batch, _, *features = shape_of(inputs)
         expected = (batch, *features)
         if state is not None:
-            self._check_state_shape(state, expected)
-            return
-        if self.initial_state is not None and shape_of(self.initial_state) != expected:
+            self._check_given(state, expected)
+        elif self.initial_state is not None and shape_of(self.initial_state) != expected:
             raise ValueError(
                 f"{type(self).__name__}: `initial_state` must have the shape (batch, ...) of one "
                 f"step of the inputs, here {expected}; received `initial_state` of shape "
@@ -162,10 +243,42 @@ class SpikingActivation(Stateful):
                 "one), or initial_state=None."
             )
 
-    def _initial_voltage(self, rates: Any, dtype: Any, state: Any) -> Any:
-        state = self.initial_state if state is None else state.detach()
+    def _check_given(self, state: Any, expected: tuple[int, ...]) -> None:
+        """Checks a state that is given: a voltage, or several tensors."""
+        if self.integrate == "input":
+            shapes = [expected, expected, (expected[0], 1), expected, expected]
+        elif self.negative_spikes:
+            self._check_state_shape(state, expected)
+            return
+        else:
+            shapes = [expected, expected]
+        if not isinstance(state, (tuple, list)) or len(state) != len(shapes):
+            received = type(state).__name__
+            if isinstance(state, (tuple, list)):
+                received = f"{len(state)} of them"
+            raise TypeError(
+                f"{type(self).__name__}: `state` must be a tuple of {len(shapes)} tensors, of "
+                f"shapes {', '.join(map(str, shapes))}; received {received}. Pass on the state "
+                "that this module returned with return_state=True, or start from a voltage with "
+                "`initial_state`."
+            )
+        for index, (each, shape) in enumerate(zip(state, shapes, strict=True)):
+            self._check_state_shape(each, shape, f"state[{index}]")
+
+    def _states(self, rates: Any, state: Any) -> tuple[Any, ...]:
+        """The tensors of the state to start from, beside the rates."""
+        dtype = state_dtype(rates)
         if state is not None:
-            return state.to(rates.device, dtype)
+            given = state if isinstance(state, (tuple, list)) else (state,)
+            return tuple(each.detach().to(rates.device, dtype) for each in given)
+        voltage = self._initial_voltage(rates, dtype)
+        if self.integrate == "input":
+            return InputState.before_first_step(voltage)
+        return (voltage,) if self.negative_spikes else (voltage, torch.zeros_like(voltage))
+
+    def _initial_voltage(self, rates: Any, dtype: Any) -> Any:
+        if self.initial_state is not None:
+            return self.initial_state.to(rates.device, dtype)
         shape = (rates.shape[0], *rates.shape[2:])
         return torch.rand(shape, device=rates.device, dtype=dtype)
 
@@ -173,5 +286,6 @@ class SpikingActivation(Stateful):
         function = "" if isinstance(self.activation, torch.nn.Module) else f"{self.activation}, "
         return (
             f"{function}dt={self.dt}, spiking_aware_training={self.spiking_aware_training}, "
-            f"{super().extra_repr()}"
+            f"{super().extra_repr()}, integrate={self.integrate!r}, "
+            f"negative_spikes={self.negative_spikes}"
         )

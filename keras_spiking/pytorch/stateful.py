@@ -28,7 +28,7 @@ class Stateful(Recorded):
         self.return_state = _checks.boolean(owner, "return_state", return_state)
         self.stateful = _checks.boolean(owner, "stateful", stateful)
         # No buffer: `.half()` would round it.
-        self._kept: torch.Tensor | None = None
+        self._kept: Any = None
 
     def _run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
         """Outputs, as `return_sequences` says, and the final state; two arguments may be None."""
@@ -41,7 +41,7 @@ class Stateful(Recorded):
     def forward(
         self,
         inputs: torch.Tensor,
-        state: torch.Tensor | None = None,
+        state: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
         mask: torch.Tensor | None = None,
     ) -> Any:
         if isinstance(inputs, torch.fx.Proxy):
@@ -51,9 +51,9 @@ class Stateful(Recorded):
             mask = check_mask(type(self).__name__, inputs, mask)
         if state is None and self.stateful:
             state = self._kept_state()
-        outputs, state = self._run(inputs, _for_gradients(state), mask)
+        outputs, state = self._run(inputs, _each(_for_gradients, state), mask)
         if self.stateful and not in_backward():
-            self._kept = state.detach()
+            self._kept = _each(torch.Tensor.detach, state)
         return (outputs, state) if self.return_state else outputs
 
     def _kept_state(self) -> Any:
@@ -66,18 +66,26 @@ class Stateful(Recorded):
                 "final state to the next one, as in outputs, state = module(inputs, state)."
             )
         if self._kept is not None and torch.compiler.is_compiling():
-            return kept_state(self._kept, owner)
+            return _each(lambda state: kept_state(state, owner), self._kept)
         return self._kept
 
     def reset_state(self) -> None:
         """Makes the next call of a stateful module start as its first one did."""
         self._kept = None
 
-    def _check_state_shape(self, state: Any, expected: tuple[int, ...]) -> None:
-        """Checks a state against the shape that the inputs ask for."""
+    def _check_state_shape(
+        self, state: Any, expected: tuple[int, ...], name: str = "state"
+    ) -> None:
+        """Checks a state, or one of its tensors, against the shape that the inputs ask for."""
+        if not isinstance(state, torch.Tensor):
+            raise TypeError(
+                f"{type(self).__name__}: `{name}` must be a torch.Tensor of shape {expected}; "
+                f"received {type(state).__name__}. Pass on the state that this module returned "
+                "with return_state=True."
+            )
         if shape_of(state) != expected:
             raise ValueError(
-                f"{type(self).__name__}: `state` must have shape {expected} for these inputs; "
+                f"{type(self).__name__}: `{name}` must have shape {expected} for these inputs; "
                 f"received shape {shape_of(state)}. Keep to one batch size from call to call, "
                 "or start anew (reset_state() where stateful=True)."
             )
@@ -87,10 +95,15 @@ class Stateful(Recorded):
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
+def _each(function: Any, state: Any) -> Any:
+    """A state, which is a tensor or several, with a function applied to each of its tensors."""
+    return tuple(map(function, state)) if isinstance(state, (tuple, list)) else function(state)
+
+
 def _for_gradients(state: Any) -> Any:
-    """The state; of one made in `torch.inference_mode`, which no gradient takes, a copy."""
-    if state is None:
-        return None
+    """The tensor; of one made in `torch.inference_mode`, which no gradient takes, a copy."""
+    if not isinstance(state, torch.Tensor):
+        return state
     if torch.compiler.is_compiling():  # in which PyTorch does not say where a tensor was made
         return state.clone()
     if state.is_inference() and not torch.is_inference_mode_enabled():

@@ -33,8 +33,11 @@ def test_the_percentile_of_each_activation_fires_at_the_target(rng):
     )
     conv, tanh = outputs_of(model, ["conv", "tanh"], data)
     for name, activity in (("conv_spikes", conv), ("tanh", tanh)):
-        strongest = np.percentile(np.abs(activity).astype("float64"), 99.9)
-        assert spiking.get_layer(name).rate_scale == pytest.approx(80 / strongest, rel=1e-4)
+        values = np.abs(activity).astype("float64").reshape(-1, activity.shape[-1])
+        strongest = np.percentile(values, 99.9, axis=0)
+        # Channels that are hardly ever active count as a hundredth of the strongest.
+        strongest = np.maximum(strongest, strongest.max() / 100)
+        np.testing.assert_allclose(spiking.get_layer(name).rate_scale, 80 / strongest, rtol=1e-4)
 
 
 def test_a_layer_called_twice_has_one_scale(rng):
@@ -46,11 +49,12 @@ def test_a_layer_called_twice_has_one_scale(rng):
     kernel, bias = shared.get_weights()
     first = np.maximum(data @ kernel + bias, 0)
     second = np.maximum(first @ kernel + bias, 0)
-    spiking = keras_spiking.convert(
-        model, num_steps=2, rate_scale="calibrate", example_data=data, target_rate=10
-    )
-    strongest = np.percentile(np.concatenate([first, second]).astype("float64"), 99.9)
-    assert spiking.get_layer("shared_spikes").rate_scale == pytest.approx(10 / strongest, rel=1e-4)
+    spiking = keras_spiking.convert(model, num_steps=2, example_data=data, target_rate=10)
+    strongest = np.percentile(np.concatenate([first, second]).astype("float64"), 99.9, axis=0)
+    strongest = np.where(strongest > 0, strongest, np.median(strongest[strongest > 0]))
+    strongest = np.maximum(strongest, strongest.max() / 100)
+    scales = spiking.get_layer("shared_spikes").rate_scale
+    np.testing.assert_allclose(scales, 10 / strongest, rtol=1e-4)
 
 
 def test_outputs_are_expected_to_stay(rng):
@@ -83,12 +87,12 @@ def test_a_silent_layer_keeps_its_scale_and_warns(rng):
 @settings(max_examples=30, deadline=None)
 @given(sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=5), seed=st.integers(0, 1000))
 def test_percentile_in_parts_is_that_of_numpy(sizes, seed):
-    values = np.random.default_rng(seed).normal(size=sum(sizes)).astype("float32")
-    top = TopValues(len(values))
+    values = np.random.default_rng(seed).normal(size=(sum(sizes), 3)).astype("float32")
+    top = TopValues(len(values), num_channels=3)
     for part in np.split(values, np.cumsum(sizes)[:-1]):
         top.add(part)
-    expected = np.percentile(values.astype("float64"), 99.9)
-    assert top.percentile() == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    expected = np.percentile(values.astype("float64"), 99.9, axis=0)
+    np.testing.assert_allclose(top.percentiles(), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_energy_counts_spikes_whatever_their_height(rng):

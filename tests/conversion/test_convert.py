@@ -54,7 +54,10 @@ BLOCKS = {
     "grow": lambda: [layers.UpSampling2D(2), layers.Dense(2, activation="elu")],
     "turn": lambda: [layers.Permute((2, 1, 3)), layers.ZeroPadding2D(1)],
     "separable": lambda: [layers.SeparableConv2D(3, 2, padding="same", activation="sigmoid")],
-    "transposed": lambda: [layers.Conv2DTranspose(2, 2, activation="relu"), layers.Cropping2D(1)],
+    "transposed": lambda: [
+        layers.Conv2DTranspose(2, 2, activation="relu"),
+        layers.Cropping2D(((1, 0), (1, 0))),
+    ],
     "einsum": lambda: [
         layers.GlobalAveragePooling2D(),
         layers.RepeatVector(6),
@@ -180,7 +183,7 @@ def test_final_activation_is_taken_of_the_readout(rng):
     )
     logits = small()
     logits.set_weights(model.get_weights())
-    convert = {"num_steps": 7, "dt": 0.3, "seed": 3}
+    convert = {"num_steps": 7, "dt": 0.3, "seed": 3, "integrate": "activation"}
     over_time = keras_spiking.convert(logits, readout="sequence", **convert).predict_on_batch(data)
     assert over_time.shape == (5, 7, 3)
     assert over_time.std(axis=1).max() > 0.1
@@ -201,6 +204,7 @@ def test_spikes_are_those_of_the_layer_by_hand(rng):
         num_steps=20,
         dt=0.05,
         tau=0.1,
+        integrate="activation",
         rate_scale={"hidden": 4.0},
         readout="sequence",
         seed=3,
@@ -318,7 +322,7 @@ def test_what_cannot_be_compiled_again_warns():
 
     model = small()
     model.compile("sgd", own_loss)
-    with pytest.warns(UserWarning, match=r"the converted model is not compiled, .* compile it"):
+    with pytest.warns(UserWarning, match=r"the new model is not compiled, .* compile it"):
         spiking = keras_spiking.convert(model, num_steps=2, dt=1.0)
     assert not spiking.compiled
 

@@ -34,16 +34,16 @@ class Subclassed(keras.Model):
 
 
 REFUSED = {
-    "recurrent": ((5, 4), lambda: layers.LSTM(3, name="x"), "LSTM.*runs over time"),
+    "recurrent": ((5, 4), lambda: layers.LSTM(3, name="x"), "LSTM.*runs over an axis"),
     "bidirectional": (
         (5, 4),
         lambda: layers.Bidirectional(layers.GRU(3), name="x"),
-        "Bidirectional.*runs over time",
+        "Bidirectional.*runs over an axis",
     ),
     "distributed": (
         (5, 4),
         lambda: layers.TimeDistributed(layers.Dense(3), name="x"),
-        "TimeDistributed.*runs over time",
+        "TimeDistributed.*runs over an axis",
     ),
     "spiking": ((5, 4), lambda: keras_spiking.Lowpass(0.1, name="x"), "Lowpass.*runs over time"),
     "converted": (
@@ -93,7 +93,8 @@ def test_attention_is_refused():
     x = layers.Attention(name="attends")([x, inputs])
     x = layers.Dense(2, activation="relu")(x)
     words = (
-        r"has 2 that cannot:\n- 'heads' \(MultiHeadAttention\), 'attends' \(Attention\): each "
+        r"has 2 that cannot with integrate=\"activation\" .*:\n"
+        r"- 'heads' \(MultiHeadAttention\), 'attends' \(Attention\): each "
         "weighs its inputs by a softmax"
     )
     with pytest.raises(ValueError, match=words):
@@ -106,15 +107,15 @@ def test_all_refused_layers_are_listed_those_of_nested_models_too():
     with pytest.raises(ValueError, match="has 3 that cannot") as raised:
         keras_spiking.convert(refused)
     recurrent, unknown = str(raised.value).splitlines()[1:]
-    assert recurrent.startswith("- 'block_inner' (LSTM) runs over time")
+    assert recurrent.startswith("- 'block_inner' (LSTM) runs over an axis")
     assert unknown.startswith("- 'own', 'last' (Own): each is of a class")
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # raised again by pytest.warns
 def test_firing_below_one_spike_warns_unless_the_scale_was_chosen():
     words = (
-        r"an activation of 1 makes 0\.02 spikes in all 20 steps of 0\.001 s, .* hardly fire.*"
-        r"Give rate_scale=\"calibrate\" with `example_data` and target_rate=1000 "
+        r"an activation of 1 makes 0\.02 spikes in all 20 steps of 0\.001 s, .* rounded to "
+        r"multiples of 50, .* Give some hundred inputs as `example_data`"
     )
     with pytest.warns(UserWarning, match=words):
         keras_spiking.convert(model(), num_steps=20)
@@ -181,10 +182,17 @@ BAD_ARGUMENTS = [
     ),
     ({"rate_scale": {"hidden": -1}}, ValueError, r"`rate_scale\['hidden'\]` must be a number, pos"),
     ({"rate_scale": {"out": 2}}, ValueError, r"must name .* which are \['hidden'\]; .*\['out'\]"),
-    ({"example_data": DATA}, ValueError, '`example_data` is for rate_scale="calibrate" only'),
+    ({"rate_scale": 2, "example_data": DATA}, ValueError, '`example_data` is for rate_scale="cal'),
+    ({"percentile": 99}, ValueError, '`percentile` is for rate_scale="calibrate" only'),
+    ({"percentile": 0}, ValueError, "`percentile` must be a number of percent, positive"),
+    ({"integrate": "rate"}, ValueError, '`integrate` must be one of "activation", "input"'),
+    ({"negative_spikes": 0}, TypeError, "`negative_spikes` must be True or False"),
+    ({"initial_voltage": 1.5}, ValueError, "`initial_voltage` must be at least 0 and less than"),
+    ({"num_steps": 2, "tau": 0.1}, ValueError, '`tau` must be None with integrate="input"'),
+    ({"num_steps": 2, "readout": "last"}, ValueError, '`readout` must be "average" or "seq'),
     ({"target_rate": 3}, ValueError, '`target_rate` is for rate_scale="calibrate" only'),
     ({"rate_scale": "calibrate", "target_rate": 3}, ValueError, "needs `example_data`"),
-    ({**CALIBRATE, "target_rate": None}, ValueError, "needs .* `target_rate`"),
+    ({**CALIBRATE, "percentile": 101}, ValueError, "`percentile` must be at most 100"),
     ({**CALIBRATE, "target_rate": 0}, ValueError, "`target_rate` must be a number of hertz, pos"),
     ({**CALIBRATE, "example_data": [1, 2]}, TypeError, "`example_data` must be an array, .* list"),
     ({**CALIBRATE, "example_data": DATA[:, :3]}, ValueError, r"received shapes \[\(3, 3\)\]"),

@@ -220,3 +220,16 @@ def test_unknown_options_are_refused(make):
         make("relu", integrate="inputs")
     with pytest.raises(TypeError, match="`negative_spikes` must be True or False; received"):
         make("relu", negative_spikes="yes")
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+@pytest.mark.parametrize("scale", [1.0, [0.5, 3.0, 20.0]])
+def test_one_step_alone_is_the_first_of_many(activation, scale, rng):
+    inputs = rng.normal(scale=3, size=(40, 1, 3)).astype("float32")
+    options = {"dt": 0.7, "rate_scale": scale, "initial_voltage": 0.5, "integrate": "input"}
+    alone = SpikingActivation(activation, **options)(inputs)
+    with_state = SpikingActivation(activation, return_state=True, **options)
+    first, *_ = with_state(np.concatenate([inputs, inputs], axis=1))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(alone)[:, 0], ops.convert_to_numpy(first)[:, 0]
+    )

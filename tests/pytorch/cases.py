@@ -10,10 +10,21 @@ UNITS = 3
 # Of a batch of two; with a given voltage, so that each call gives the same.
 VOLTAGE = torch.tensor([[0.1, 0.5, 0.9], [0.0, 0.3, 0.7]])
 
+
+def spiking(activation=torch.nn.PReLU, **options):
+    """A function that makes neurons of these options."""
+    options = {"dt": 0.013, "initial_state": VOLTAGE, **options}
+    return lambda **kwargs: SpikingActivation(activation(), **{**options, **kwargs})
+
+
+SPIKING = {
+    "spiking": spiking(),
+    "mean": spiking(integrate="input"),
+    "relu of mean": spiking(torch.nn.ReLU, integrate="input"),
+    "no negative": spiking(negative_spikes=False),
+}
 MAKERS = {
-    "spiking": lambda **kwargs: SpikingActivation(
-        torch.nn.PReLU(), **{"dt": 0.013, "initial_state": VOLTAGE, **kwargs}
-    ),
+    **SPIKING,
     "lowpass": lambda **kwargs: Lowpass(0.1, UNITS, **{"dt": 0.03, **kwargs}),
     "alpha": lambda **kwargs: Alpha(0.1, UNITS, **{"dt": 0.03, **kwargs}),
     "pool": lambda **kwargs: TemporalAvgPool(**kwargs),

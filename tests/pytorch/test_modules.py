@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import keras_spiking.pytorch
-from tests.pytorch.cases import MAKERS, UNITS, VOLTAGE, every_module, gradients, inputs_of
+from tests.pytorch.cases import MAKERS, SPIKING, UNITS, VOLTAGE, every_module, gradients, inputs_of
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 inductor = pytest.param(
@@ -69,7 +69,7 @@ def test_compiles_once_for_all_lengths(name, dynamic, most):
         graphs.append(graph)
         return graph
 
-    module = MAKERS[name](**({"initial_state": None} if name == "spiking" else {}))
+    module = MAKERS[name](**({"initial_state": None} if name in SPIKING else {}))
     compiled = torch.compile(module, fullgraph=True, dynamic=dynamic, backend=backend)
     for batch, steps in ((2, 10), (3, 10), (3, 20), (4, 40), (5, 100), (6, 1000)):
         compiled(inputs_of(steps, batch))
