@@ -8,7 +8,6 @@ import pytest
 from keras import layers
 
 import keras_spiking
-from keras_spiking.conversion import report as reports
 from tests import reference
 from tests.conversion.models import built, data_for, images, sequential, weird
 
@@ -159,7 +158,8 @@ def test_no_mean_is_off_at_any_number_of_steps(make, num_steps, rng):
     for result in report.results:
         assert [layer.off for layer in result.layers] == [0] * len(result.layers)
         assert result.parts_at is None
-    assert report.results[0].layers[-1].error > reports.PARTING_ERROR
+    # Though the activations of the original are others.
+    assert report.results[0].layers[-1].error > 0.1
     errors = [result.output_error for result in report.results]
     assert errors[-1] < errors[0]
 
