@@ -8,7 +8,6 @@ import pytest
 from keras import layers
 
 import keras_spiking
-from keras_spiking.conversion import report as reports
 from tests import reference
 from tests.conversion.models import built, data_for, images, sequential, weird
 
@@ -28,6 +27,18 @@ def pooled():
         layers.Flatten(),
         layers.Dense(10, activation="relu", name="third"),
         layers.Dense(4, activation="softmax", name="classes"),
+    )
+
+
+def small():
+    return sequential(
+        (6,),
+        layers.Dense(12, activation="relu"),
+        layers.Reshape((6, 2)),
+        layers.MaxPooling1D(2),
+        layers.Flatten(),
+        layers.Dense(5, activation="tanh"),
+        layers.Dense(2),
     )
 
 
@@ -108,23 +119,27 @@ CASES = {
 
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_one_run_for_all_numbers_of_steps_gives_what_each_alone_gives(options, rng):
-    for model in (pooled(), weird()):
-        spiking = keras_spiking.convert(model, num_steps=3, dt=0.02, rate_scale=40.0, **options)
-        data = data_for(model, rng, num_samples=5)
-        asked = [(7, 0.02), (7, 0.04), (1, 0.02), (1, 0.04), (12, 0.02), (12, 0.04)]
-        together = keras_spiking.compare(
-            model, spiking, data, dts=(0.02, 0.04), num_steps=(7, 1, 12)
+    model = small()
+    spiking = keras_spiking.convert(model, num_steps=3, dt=0.02, rate_scale=40.0, **options)
+    data = data_for(model, rng, num_samples=5)
+    dts = (0.02, 0.04)
+    together = keras_spiking.compare(model, spiking, data, dts=dts, num_steps=(7, 1, 12)).results
+    assert [(each.num_steps, each.dt) for each in together] == [
+        (steps, dt) for steps in (7, 1, 12) for dt in dts
+    ]
+    alone = [
+        result
+        for steps in (7, 1, 12)
+        for result in keras_spiking.compare(
+            model, spiking, data, dts=dts, num_steps=(steps,)
         ).results
-        assert [(each.num_steps, each.dt) for each in together] == asked
-        for result, (steps, dt) in zip(together, asked, strict=True):
-            (alone,) = keras_spiking.compare(
-                model, spiking, data, dts=(dt,), num_steps=(steps,)
-            ).results
-            np.testing.assert_allclose(vector(result), vector(alone), rtol=1e-4, atol=1e-6)
+    ]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(vector(one), vector(other), rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_asked_for_twice_comes_twice(rng):
-    model = pooled()
+    model = small()
     spiking = keras_spiking.convert(model, num_steps=2, rate_scale=500.0)
     data = data_for(model, rng)
     results = keras_spiking.compare(model, spiking, data, num_steps=(3, 2, 3)).results
@@ -132,16 +147,19 @@ def test_what_is_asked_for_twice_comes_twice(rng):
     assert results[0] == results[2] != results[1]
 
 
-@pytest.mark.parametrize("make", [pooled, images, weird])
-def test_no_mean_is_off_at_any_number_of_steps(make, rng):
+@pytest.mark.parametrize(
+    ("make", "num_steps"), [(pooled, (1, 2, 3, 5, 8, 16)), (images, (2, 7)), (weird, (1, 5))]
+)
+def test_no_mean_is_off_at_any_number_of_steps(make, num_steps, rng):
     model = built(make)
     data = data_for(model, rng, num_samples=6)
     spiking = keras_spiking.convert(model, num_steps=4, example_data=data)
-    report = keras_spiking.compare(model, spiking, data, num_steps=(1, 2, 3, 5, 8, 16))
+    report = keras_spiking.compare(model, spiking, data, num_steps=num_steps)
     for result in report.results:
         assert [layer.off for layer in result.layers] == [0] * len(result.layers)
         assert result.parts_at is None
-    assert report.results[0].layers[-1].error > reports.PARTING_ERROR
+    # Though the activations of the original are others.
+    assert report.results[0].layers[-1].error > 0.1
     errors = [result.output_error for result in report.results]
     assert errors[-1] < errors[0]
 
