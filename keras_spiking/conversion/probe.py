@@ -172,6 +172,10 @@ class _Piece(keras.Model):
 
         for layer, *called, outputs in traced.calls:
             arguments, keywords = keras.tree.map_structure(value_of, called)
+            if "training" in keywords:
+                # As in any model that predicts. It may be True by default, as of CenterCrop, and
+                # Keras hands it on to the layers after it.
+                keywords = {**keywords, "training": False}
             results = self._run(layer, arguments, keywords, so_far, carried)
             if isinstance(layer, SpikingActivation):
                 counts.add(self._count(layer, results))

@@ -260,3 +260,23 @@ def test_a_few_means_that_are_off_do_not_part(rng):
     for share, parts in ((0.009, False), (0.011, True)):
         layer = dataclasses.replace(result.layers[0], off=share, error=9.0)
         assert layer.parts == parts
+
+
+def test_nothing_runs_as_in_training(rng):
+    model = sequential(
+        (8, 8, 2),
+        layers.CenterCrop(6, 6),
+        layers.RandomFlip(),
+        layers.Conv2D(4, 3, name="conv"),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.Flatten(),
+        layers.Dense(3),
+    )
+    data = data_for(model, rng, num_samples=SAMPLES)
+    spiking = keras_spiking.convert(model, num_steps=4, example_data=data)
+    weights = [np.copy(each) for each in spiking.get_weights()]
+    (result,) = keras_spiking.compare(model, spiking, data).results
+    assert result.layers[0].off == 0
+    for one, other in zip(spiking.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(one, other)
