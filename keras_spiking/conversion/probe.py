@@ -1,6 +1,5 @@
 """Runs a spiking model for steps of any length and numbers, and counts its spikes."""
 
-import inspect
 import itertools
 import math
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from keras import ops
 
 from keras_spiking.conversion import graph
 from keras_spiking.conversion.data import in_order
+from keras_spiking.conversion.retiming import made_again
 from keras_spiking.kernels import portable
 from keras_spiking.layers import (
     KerasSpikingLayer,
@@ -98,14 +98,7 @@ class Probe:
 
     def _copy(self, layer: Any, input_shape: Any) -> Any:
         """A layer over time with the same arguments and weights, but the probe's `dt`."""
-        # Not from its config: functions of the user's need not be serializable.
-        arguments = {
-            name: getattr(layer, name)
-            for name, parameter in inspect.signature(type(layer)).parameters.items()
-            if parameter.kind is not parameter.VAR_KEYWORD
-        }
-        arguments |= {"dt": self.dt, "return_state": True, "dtype": layer.dtype_policy}
-        copy = type(layer)(**arguments)
+        copy = made_again(layer, dt=self.dt, return_state=True)
         copy.build(tuple(input_shape))
         copy.set_weights(layer.get_weights())
         return copy

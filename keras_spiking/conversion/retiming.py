@@ -113,19 +113,24 @@ def _with_dt(layer: Any, dt: Any) -> Any:
             f"{_OWNER}: `model` must not have layers of your own over time with weights, which "
             f"cannot be shared; layer {layer.name!r} ({type(layer).__name__}) has."
         )
+    copy = made_again(
+        layer,
+        dt=dt,
+        activity_regularizer=layer.activity_regularizer,
+        trainable=layer.trainable,
+        name=layer.name,
+    )
+    if isinstance(layer, FilterLayer):
+        copy._share_weights(layer)
+    return copy
+
+
+def made_again(layer: Any, **options: Any) -> Any:
+    """A new layer with the arguments of another, but for some, and without its weights."""
     # Not from its config: functions of the user's need not be serializable.
     arguments = {
         name: getattr(layer, name)
         for name, parameter in inspect.signature(type(layer)).parameters.items()
         if parameter.kind is not parameter.VAR_KEYWORD
     }
-    copy = type(layer)(
-        **{**arguments, "dt": dt},
-        activity_regularizer=layer.activity_regularizer,
-        trainable=layer.trainable,
-        dtype=layer.dtype_policy,
-        name=layer.name,
-    )
-    if isinstance(layer, FilterLayer):
-        copy._share_weights(layer)
-    return copy
+    return type(layer)(**{**arguments, "dtype": layer.dtype_policy, **options})

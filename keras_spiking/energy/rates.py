@@ -117,9 +117,6 @@ class _Measure:
             return values
         outputs = _call(node, [value.value for value in values])
         first = _Signal(outputs[0], content, _magnitudes_behind(node, values, content))
-        if emits(node.operation) and isinstance(next(iter(content.scales)), tuple):
-            # Layers behind it may move channels.
-            first = first._replace(magnitudes=first.rates())
         return [first, *map(_Signal, outputs[1:])]
 
     def fold(self, value: _Signal) -> _Signal:
@@ -143,6 +140,9 @@ def _magnitudes_behind(node: Any, values: list[_Signal], content: Content) -> An
     """The rates behind a layer that passes spikes on, where its output's values do not say them."""
     layer = unwrapped(node.operation)
     follows = len(content.scales) == 1 and all(value.magnitudes is None for value in values)
+    if any(isinstance(scale, tuple) for scale in content.scales):
+        # One for each channel, and layers other than filters may move or join channels.
+        follows = follows and is_filter(layer)
     if not content.dts or emits(layer) or (follows and not is_scaling(layer)):
         return None
     rates = [

@@ -54,7 +54,7 @@ def test_a_converted_model_costs_what_its_spikes_do(rng):
     ("scale", "max_pooling", "tau", "integrate"),
     [
         (40.0, "keep", None, "activation"),
-        (40.0, "keep", 0.2, "activation"),
+        ("calibrate", "keep", 0.2, "activation"),
         ("calibrate", "average", None, "activation"),
     ],
 )
