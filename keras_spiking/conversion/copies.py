@@ -199,6 +199,9 @@ class Copy:
         else:
             part, signals = self._part(copy, arguments, keywords)
             results = self.apply(part, part, signals, {})
+        if rules.makes_mask(layer):
+            # Drops the mask that comes with the tensor: a graph has it among its tensors.
+            results[0].tensor = keras.ops.add(results[0].tensor, 0.0)
         if rules.activation_of(layer) is not None:
             results[0].name, results[0].layer = name, layer
         return results

