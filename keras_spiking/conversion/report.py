@@ -109,7 +109,7 @@ class Result:
 
     @property
     def parts_at(self) -> str | None:
-        """Name of the first layer that parts from the original, or None: see `LayerResult`."""
+        """Name of the first layer that parts from the original, or None; `LayerResult` has why."""
         return next((each.name for each in self.layers if each.parts), None)
 
     def notes(self) -> list[str]:
@@ -117,7 +117,7 @@ class Result:
         notes = [
             f"{each.name}: several spikes in {_percent(each.several)} of steps, since its rates "
             "exceed one spike per step (rate * dt > 1)"
-            + (", or what it sent so far has to be put right by more" if each.negative else "")
+            + (", or it makes up for what it sent before" if each.negative else "")
             for each in self.layers
             if each.several > SEVERAL_BY_DESIGN
         ]

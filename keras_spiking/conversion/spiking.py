@@ -74,8 +74,9 @@ def convert(
         model: A trained model: Sequential, or functional with branches, shared layers, nested
             models, several inputs and outputs. With `integrate="input"` its layers may be
             anything that is a function of its sample, also attention, recurrent layers over an
-            axis of the sample, and layers of your own; those without activation of single
-            elements do not spike, and a warning lists what one might expect to. With
+            axis of the sample, and layers of your own, which are tried on random numbers where
+            they take them; those without activation of single elements do not spike, and a
+            warning lists what one might expect to. With
             `"activation"` it may consist of Dense, EinsumDense, convolutions, pooling,
             BatchNormalization and other normalization, Dropout and noise, random augmentation,
             merges, reshapes, cropping, padding, upsampling, Rescaling, Resizing, Embedding,

@@ -44,7 +44,7 @@ def test_example_runs_and_writes_reports_and_a_figure(tmp_path, capsys, monkeypa
     accuracies = [float(line[40:].split()[0]) for line in table[:5]]
     assert all(0 <= accuracy <= 1 for accuracy in accuracies)
     reports = (tmp_path / "reports.txt").read_text(encoding="utf-8")
-    assert "As it stands" in reports
+    assert "Neurons that integrate their input" in reports
     assert "parts at" in reports
     assert (tmp_path / "conversion.png").stat().st_size > 10_000
 
