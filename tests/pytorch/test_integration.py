@@ -50,7 +50,7 @@ def test_neurons_without_negative_spikes_make_up_for_negative_rates(rng):
     np.testing.assert_array_equal(module(inputs).numpy(), 4 * np.diff(due, axis=1, prepend=0.0))
 
 
-@pytest.mark.parametrize("activation", RELUS, ids=str)
+@pytest.mark.parametrize("activation", RELUS, ids=["built-in", "functional", "module", "in place"])
 def test_every_relu_is_done_in_whole_numbers(activation, rng):
     inputs = on_grid(rng, (2, 300, 5), scale=3)
     before = inputs.clone()
