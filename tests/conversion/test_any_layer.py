@@ -91,13 +91,14 @@ def test_it_runs_on_means_and_is_named(name, rng, tmp_path):
 def test_operations_keep_means_too(middle, rng):
     model = model_with(middle)
     data = rng.normal(size=(6, 5, 4)).astype("float32")
-    # Few steps, in which spikes are noisy: what does not keep means would be off.
-    one, many = (
-        keras_spiking.convert(model, num_steps=steps, dt=7.0 / steps, rate_scale=1.0)
-        for steps in (1, 7)
+    # Few steps, in which spikes are noisy: what does not keep means would be off. Not one: there
+    # TensorFlow 2.18 corrupts memory, in ReLU and Dense of Keras too.
+    few, many = (
+        keras_spiking.convert(model, num_steps=steps, dt=8.0 / steps, rate_scale=1.0)
+        for steps in (2, 8)
     )
     np.testing.assert_allclose(
-        many.predict_on_batch(data), one.predict_on_batch(data), rtol=0, atol=1e-4
+        many.predict_on_batch(data), few.predict_on_batch(data), rtol=0, atol=1e-4
     )
 
 
