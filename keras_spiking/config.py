@@ -4,13 +4,25 @@ from typing import Any
 
 from keras_spiking._checks import positive_number
 
-_KERNELS = ("auto", "native", "portable")
-_kernels = "auto"
+_KERNELS = ("auto", "numba", "native", "portable")
+_setting = "auto"
 
 
 def kernels() -> str:
-    """Returns which kernels run; see `set_kernels`."""
-    return _kernels
+    """Returns which kernels run: `"numba"`, `"native"` or `"portable"`; see `set_kernels`.
+
+    Unless one of them is set, those that are fastest on the device in use, of what is installed.
+    """
+    if _setting != "auto":
+        return _setting
+    from keras_spiking.kernels import fastest
+
+    return fastest()
+
+
+def setting() -> str:
+    """Returns the name that `set_kernels` was last given."""
+    return _setting
 
 
 def set_kernels(name: Any) -> None:
@@ -24,12 +36,16 @@ def set_kernels(name: Any) -> None:
     `jax.hessian` need them.
 
     Args:
-        name: `"auto"`, the default, for what is fastest on the device in use; `"native"` for
-            those written for the backend (a loop over time on TensorFlow and JAX) wherever they
-            run; `"portable"` for those in `keras.ops` alone, which define what is correct.
+        name: `"auto"`, the default, for what is fastest on the device in use; `"numba"` for loops
+            on every core of a CPU, which Numba compiles; `"native"` for those written for the
+            backend (a loop over time on TensorFlow and JAX); `"portable"` for those in `keras.ops`
+            alone, which define what is correct. Where loops of Numba cannot run, such as on a GPU,
+            in what XLA compiles on TensorFlow, and in what is exported, others run. On TensorFlow,
+            a function of your own may be exported later, so that `"auto"` keeps them out of all
+            graphs but those of Keras's `fit`, `evaluate` and `predict`; `"numba"` does not.
 
     Raises:
-        ValueError: If it is none of these names.
+        ValueError: If it is none of these names, or `"numba"` where Numba is not installed.
 
     Example:
 
@@ -39,13 +55,21 @@ def set_kernels(name: Any) -> None:
     'portable'
     >>> keras_spiking.config.set_kernels("auto")
     """
-    global _kernels
+    global _setting
     if name not in _KERNELS:
         raise ValueError(
             f"keras_spiking.config.set_kernels: `name` must be one of {', '.join(_KERNELS)}; "
             f"received name={name!r}."
         )
-    _kernels = name
+    if name == "numba":
+        from keras_spiking.kernels import cpu
+
+        if not cpu.is_available():
+            raise ValueError(
+                'keras_spiking.config.set_kernels: name="numba" needs Numba, which is not '
+                "installed: pip install keras-spiking[fast]."
+            )
+    _setting = name
 
 
 class Default:

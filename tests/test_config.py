@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import keras_spiking
+from keras_spiking.kernels import cpu
 
 MAKERS = {
     "SpikingActivation": lambda **kwargs: keras_spiking.SpikingActivation("relu", **kwargs),
@@ -99,14 +100,24 @@ def test_shows_its_value():
 
 
 def test_kernels_are_chosen_by_speed_unless_set():
-    assert keras_spiking.config.kernels() == "auto"
+    assert keras_spiking.config.kernels() == ("numba" if cpu.is_available() else "native")
     keras_spiking.config.set_kernels("portable")
     assert keras_spiking.config.kernels() == "portable"
 
 
 @pytest.mark.parametrize("name", ["loop", "", None, 1])
 def test_refuses_kernels_that_do_not_exist(name):
-    message = rf"`name` must be one of auto, native, portable; received name={name!r}\."
+    message = rf"`name` must be one of auto, numba, native, portable; received name={name!r}\."
     with pytest.raises(ValueError, match=message):
         keras_spiking.config.set_kernels(name)
-    assert keras_spiking.config.kernels() == "auto"
+    assert keras_spiking.config.setting() == "auto"
+
+
+def test_numba_is_set_only_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr(cpu, "is_available", lambda: False)
+    assert keras_spiking.config.kernels() == "native"
+    with pytest.raises(ValueError, match=r'name="numba" needs Numba, .* keras-spiking\[fast\]'):
+        keras_spiking.config.set_kernels("numba")
+    monkeypatch.setattr(cpu, "is_available", lambda: True)
+    keras_spiking.config.set_kernels("numba")
+    assert keras_spiking.config.kernels() == "numba"

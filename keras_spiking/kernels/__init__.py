@@ -54,7 +54,9 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
 `alpha_gain(ratio)` -> `values`
     `1 - (1 + ratio) * exp(-ratio)`, as exact near zero as anywhere, with its derivative.
 
-Which kernel runs is decided by `native_is_chosen` alone, with three exceptions, where only plain
+On a CPU, loops that Numba compiles run on every core, where it is installed and `numba_is_chosen`:
+`loops.py` holds their arithmetic, `cpu.py` calls it, and each backend's module leads there. Else
+`native_is_chosen` alone decides which kernel runs, with three exceptions, where only plain
 operations will do: on PyTorch, export to ONNX (`torch_onnx.py`) and the transformations of
 `torch.func` (`torch_plain.py`); on JAX, filters with portable kernels, whose own gradient would
 exclude forward mode.
@@ -64,10 +66,12 @@ Neither this module nor `torch.py` imports Keras when it is loaded: PyTorch user
 
 import functools
 import importlib
+import importlib.util
 from types import ModuleType
 from typing import Any
 
 from keras_spiking import config
+from keras_spiking.kernels import cpu
 
 _NATIVE = ("tensorflow", "jax", "torch")
 
@@ -82,8 +86,22 @@ def native_is_chosen(faster: bool) -> bool:
     Args:
         faster: Whether it is the faster one on the device in use.
     """
-    setting = config.kernels()
-    return faster if setting == "auto" else setting == "native"
+    setting = config.setting()
+    return faster if setting == "auto" else setting != "portable"
+
+
+def numba_is_chosen() -> bool:
+    """Whether loops that Numba compiles run, wherever they can."""
+    return config.setting() in ("auto", "numba") and cpu.is_available()
+
+
+def fastest() -> str:
+    """The name of the kernels that run on the device in use, unless others are set."""
+    # PyTorch's modules run where there is no Keras.
+    name = _name() if importlib.util.find_spec("keras") else "torch"
+    if name == "portable" or not _module(name).runs_on_cpu():
+        return "portable"
+    return "numba" if cpu.is_available() else "native"
 
 
 @functools.cache

@@ -117,9 +117,9 @@ def _compile(name: str, loop: Any, arguments: Any) -> None:
     seconds = time.monotonic() - start
     if seconds > _SECONDS_TO_TELL:
         logging.getLogger("keras_spiking").warning(
-            "keras_spiking: Numba compiled the loop `%s` in %.1f s, and keeps it for later processes.",
-            name,
+            "keras_spiking: Numba took %.1f s to compile the loop `%s`, which it keeps on disk.",
             seconds,
+            name,
         )
 
 

@@ -17,6 +17,10 @@ expm1 = jax.custom_jvp(jnp.expm1)
 expm1.defjvps(lambda tangent, _, x: tangent * jnp.exp(x))
 
 
+def runs_on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
 def loops_are_chosen(sequence: Any, time_axis: int) -> bool:
     """On a CPU. An accelerator waits for every step of a loop, so it sums by doubling.
 
@@ -24,7 +28,7 @@ def loops_are_chosen(sequence: Any, time_axis: int) -> bool:
     """
     if not sequence.shape[time_axis]:
         return False
-    return native_is_chosen(faster=jax.default_backend() == "cpu")
+    return native_is_chosen(faster=runs_on_cpu())
 
 
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
@@ -63,7 +67,7 @@ def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> tuple[Any, ...]:
     each = (log_decay, coupling, gains, inputs, initial, time_axis)
-    if config.kernels() == "portable":  # in plain operations, which JAX transforms in every way
+    if config.setting() == "portable":  # in plain operations, which JAX transforms in every way
         return portable.linear_filter(*each)
     try:
         return _linear_filter(*each)

@@ -209,9 +209,7 @@ def accumulate(
             for step in range(steps):
                 at = sample * of_sample + step * of_step + left
                 for unit in range(count):
-                    number, now[unit] = _count(
-                        rates[at + unit] * dt, now[unit], spike, grid, most
-                    )
+                    number, now[unit] = _count(rates[at + unit] * dt, now[unit], spike, grid, most)
                     added = number if number == number else zero
                     added = min(max(added, -limit), limit)
                     total = min(max(summed[unit] + added, -limit), limit)
@@ -231,11 +229,9 @@ def accumulate(
 
 
 @_compiled
-def accumulate_gradient(
-    part: Any, shape: Any, upstream: Any, active: Any, gradients: Any
-) -> None:
+def accumulate_gradient(part: Any, shape: Any, upstream: Any, active: Any, gradients: Any) -> None:
     """Each step counts in all later sums; each sum in its step, and negative in the next."""
-    first_sample, end, first, last, steps, units, of_sample, of_step, block = _unsigned(part, shape)
+    first_sample, end, first, last, steps, _, of_sample, of_step, block = _unsigned(part, shape)
     zero = upstream.dtype.type(0)
     total, later = scratch(upstream), scratch(upstream)
     for sample in range(first_sample, end):

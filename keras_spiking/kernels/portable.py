@@ -56,7 +56,7 @@ def integrate(
 
 def low_digits(total: Any, digits: int, integer: str) -> Any:
     """The lowest binary digits of an integer, as a positive number."""
-    if config.kernels() != "portable":
+    if config.setting() != "portable":
         return ops.bitwise_and(total, ops.convert_to_tensor(2**digits - 1, dtype=integer))
     # As models are exported: tf2onnx knows no bitwise operation, and its remainder has the sign of
     # what is divided. TensorFlow has no remainder of integers on a GPU, so it is not for all.

@@ -22,9 +22,12 @@ def loops_are_chosen() -> bool:
     Nor do loops suit a program that is being debugged: TensorFlow compiles no functions that run
     eagerly, and XLA cannot compile operations that check numbers.
     """
-    accelerated = tf.config.list_logical_devices("GPU")
-    faster = not accelerated and not tf.config.functions_run_eagerly()
+    faster = runs_on_cpu() and not tf.config.functions_run_eagerly()
     return native_is_chosen(faster) and not _numbers_are_checked()
+
+
+def runs_on_cpu() -> bool:
+    return not tf.config.list_logical_devices("GPU")
 
 
 def _numbers_are_checked() -> bool:

@@ -7,6 +7,8 @@ another do so in several blocks at once, if a single step would be too small to 
 traced step by step, it would be another program for every length of time.
 """
 
+import torch
+
 from keras_spiking.kernels.torch_filters import alpha_gain, expm1, filter_end, linear_filter
 from keras_spiking.kernels.torch_spikes import (
     integrate_and_fire,
@@ -16,12 +18,19 @@ from keras_spiking.kernels.torch_spikes import (
     uniform,
 )
 
+
+def runs_on_cpu() -> bool:
+    # Each call goes by the device of its tensors.
+    return not torch.cuda.is_available()
+
+
 __all__ = [
     "alpha_gain",
     "expm1",
     "filter_end",
     "integrate_and_fire",
     "linear_filter",
+    "runs_on_cpu",
     "spike",
     "straight_through",
     "to_dtype",
