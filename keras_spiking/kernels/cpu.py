@@ -112,10 +112,10 @@ def _run(name: str, like: Any, time_axis: int, threads: int, *arguments: Any) ->
 
 def _compile(name: str, loop: Any, arguments: Any) -> None:
     """Has Numba compile a loop, or load it, by a part with nothing to do."""
-    start = time.monotonic()
+    start, loaded = time.monotonic(), loop.stats.cache_hits.total()
     loop((0, 0, 0, 0), *arguments)
     seconds = time.monotonic() - start
-    if seconds > _SECONDS_TO_TELL:
+    if seconds > _SECONDS_TO_TELL and loop.stats.cache_hits.total() == loaded:
         logging.getLogger("keras_spiking").warning(
             "keras_spiking: Numba took %.1f s to compile the loop `%s`, which it keeps on disk.",
             seconds,
