@@ -8,6 +8,8 @@ VENV ?= .venv
 TENSORFLOW ?= tensorflow-cpu
 JAX ?= jax
 TORCH ?= torch==2.13.0
+# What compiles the kernels for CPUs; FAST= leaves it out.
+FAST ?= fast
 # A file of versions that pip is to keep to; `make test-oldest` writes one.
 CONSTRAINTS ?=
 # For `make test-python`.
@@ -32,11 +34,13 @@ export TF_FORCE_GPU_ALLOW_GROWTH ?= true
 export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
 
 empty :=
+comma := ,
 escaped_venv := $(subst $(empty) $(empty),\ ,$(VENV))
 python := "$(VENV)/bin/python"
 # PyTorch users need no Keras: their modules and example run where there is none.
 torch_venv := $(escaped_venv)-torch
 torch_python := "$(VENV)-torch/bin/python"
+and_fast := $(if $(FAST),$(comma)$(FAST))
 pip_install := $(python) -m pip install --disable-pip-version-check
 demo_ready := $(escaped_venv)/.ready-for-demo
 test_ready := $(escaped_venv)/.ready-for-test
@@ -120,20 +124,20 @@ test-docs: $(docs_ready) ## Read the built documentation in a headless browser (
 	@mkdir -p $(results)
 	$(python) -m pytest --confcutdir=tests/docs tests/docs --junitxml=$(results)/docs.xml
 
-# Both leave out the examples' tests, which train for minutes on what the other tests cover, and what
-# is not in the package.
+# Both run without Numba. They leave out the examples' tests, which train for minutes on what the other
+# tests cover, and what is not in the package.
 test-oldest: ## Run the suite on the oldest versions that pyproject.toml allows
 	@mkdir -p $(results)/oldest
 	$(PYTHON) tests/oldest.py > $(results)/oldest/constraints.txt
 	$(MAKE) --no-print-directory test-tensorflow test-jax test-torch VENV="$(VENV)-oldest" \
-		results=$(results)/oldest CONSTRAINTS=$(results)/oldest/constraints.txt \
+		results=$(results)/oldest FAST= CONSTRAINTS=$(results)/oldest/constraints.txt \
 		PYTEST_ARGS="--ignore=tests/examples --ignore=tests/gpu $(PYTEST_ARGS)"
 
 # Without PyTorch: its builds for a CPU are not to be had for every Python.
 test-python: ## Run the suite on OTHER_PYTHON=python3.13, without PyTorch (BACKEND=jax)
 	$(MAKE) --no-print-directory $(addprefix test-,$(or $(BACKEND),tensorflow jax)) \
 		VENV="$(VENV)-$(OTHER_PYTHON)" \
-		results=$(results)/$(OTHER_PYTHON) PYTHON=$(OTHER_PYTHON) TORCH= \
+		results=$(results)/$(OTHER_PYTHON) PYTHON=$(OTHER_PYTHON) TORCH= FAST= \
 		PYTEST_ARGS="--ignore=tests/examples --ignore=tests/gpu $(PYTEST_ARGS)"
 
 fuzz: $(test_ready) ## Try random models for MINUTES=1 on each backend (BACKEND=jax, ARGS="--replay 7")
@@ -164,11 +168,11 @@ $(escaped_venv)/pyvenv.cfg $(torch_venv)/pyvenv.cfg $(escaped_venv)-triton/pyven
 	@echo '*' > "$$(dirname "$@")/.gitignore"
 
 $(demo_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
-	$(pip_install) --editable ".[viz]" "$(TENSORFLOW)"
+	$(pip_install) --editable ".[viz$(and_fast)]" "$(TENSORFLOW)"
 	@touch "$(VENV)/.ready-for-demo"
 
 $(test_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
-	$(pip_install) --editable ".[dev]" "$(TENSORFLOW)" "$(JAX)" $(if $(TORCH),"$(TORCH)") \
+	$(pip_install) --editable ".[dev$(and_fast)]" "$(TENSORFLOW)" "$(JAX)" $(if $(TORCH),"$(TORCH)") \
 		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 	@touch "$(VENV)/.ready-for-test"
 
@@ -180,7 +184,7 @@ $(docs_ready): $(escaped_venv)/pyvenv.cfg pyproject.toml Makefile
 # Without its dependencies, for Keras is one of them.
 $(torch_ready): $(torch_venv)/pyvenv.cfg pyproject.toml Makefile
 	$(torch_python) -m pip install --disable-pip-version-check "$(TORCH)" numpy \
-		matplotlib tqdm "pytest>=8.2" "pytest-cov>=7" pytest-xdist scipy
+		$(if $(FAST),numba) matplotlib tqdm "pytest>=8.2" "pytest-cov>=7" pytest-xdist scipy
 	$(torch_python) -m pip install --disable-pip-version-check --no-deps --editable .
 	@touch "$(VENV)-torch/.ready"
 

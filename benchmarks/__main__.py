@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth, layers, report, time_batched, training
+from benchmarks import cores, growth, layers, lengths, report, time_batched, training
 from benchmarks.steps import BACKENDS
 
 SECTIONS = {
@@ -20,6 +20,8 @@ SECTIONS = {
     "training": training,
     "time_batched": time_batched,
     "growth": growth,
+    "cores": cores,
+    "lengths": lengths,
 }
 
 
@@ -67,7 +69,8 @@ def in_process(backend: str, quick: bool) -> dict[str, Any]:
 
 def measure(backend: str, quick: bool) -> dict[str, Any]:
     """Runs every section on the backend of this process."""
-    results = {}
+    choose_kernels(backend)
+    results: dict[str, Any] = {"kernels": _kernels()}
     for name, section in SECTIONS.items():
         print(f"{backend}: {name}", flush=True)
         results[name] = section.measure(backend, quick)
@@ -76,6 +79,23 @@ def measure(backend: str, quick: bool) -> dict[str, Any]:
     ]
     results["machine"] = {"versions": ", ".join(versions), "processor": processor()}
     return results
+
+
+def choose_kernels(backend: str) -> None:
+    """Has TensorFlow take the loops of Numba, if there are any, as within `fit`.
+
+    In graphs that are not Keras's own it would leave them out, for these may be exported.
+    """
+    if backend == "tensorflow" and _kernels() == "numba":
+        import keras_spiking
+
+        keras_spiking.config.set_kernels("numba")
+
+
+def _kernels() -> str:
+    import keras_spiking
+
+    return keras_spiking.config.kernels()
 
 
 def processor() -> str:

@@ -28,7 +28,8 @@ def _lines(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield ""
     for backend, each in results.items():
         machine = each["machine"]
-        yield f"- {backend}: {machine['versions']}, {machine['processor']}"
+        kernels = f"kernels: {each['kernels']}"
+        yield f"- {backend}: {machine['versions']}, {machine['processor']}, {kernels}"
     yield ""
     yield "## Targets"
     yield ""
@@ -87,15 +88,18 @@ def _layers(backend: str, results: dict[str, Any]) -> Iterator[str]:
         limits = ", ".join(f"{shape} {ms}" for shape, ms in OLD_LIBRARY_LIMIT_MS.items())
         yield f"`limit`, forward, on the day of the old library's times, in ms: {limits}."
     yield ""
-    yield "Whole training steps of `fit` with its defaults: Dense(128) over ten steps, the layer,"
-    yield "Dense(10), Adam, batches of 32; Lowpass and Alpha come after a SpikingActivation."
+    yield "Whole training steps of `fit` with its defaults: Dense over time, the layer, Dense(10),"
+    yield "Adam; Lowpass and Alpha come after a SpikingActivation. The small model has 128 units"
+    yield "and ten steps in batches of 32; the large one 1024 units and 100 steps, batches of 256."
     yield ""
     rows = [
-        (name, _spread(each["ms"], ".3g"), _spread(each["over_twin"], ".2f"))
-        for name, each in results["training"].items()
+        (size, name, _spread(each["ms"], ".3g"), _spread(each["over_twin"], ".2f"))
+        for size, models in results["training"].items()
+        for name, each in models.items()
     ]
-    yield from table(("model", "ms a step", "times the twin"), rows)
+    yield from table(("size", "model", "ms a step", "times the twin"), rows)
     yield ""
+    yield from _cores(results["cores"])
     times = results["time_batched"]
     yield "Conv2D(32, 3) over ten steps of 32 images of 28 by 28, forward and weights' gradients:"
     yield ""
@@ -106,6 +110,29 @@ def _layers(backend: str, results: dict[str, Any]) -> Iterator[str]:
     faster, over_limit = (_spread(times[key], ".2f") for key in ("faster", "over_limit"))
     yield f"`TimeDistributed` / `TimeBatched`: {faster}. `TimeBatched` / `limit`, the layer alone"
     yield f"on inputs with time folded beforehand: {over_limit}."
+
+
+def _cores(results: dict[str, Any]) -> Iterator[str]:
+    yield "The kernels alone, forward, beside a copy of the tensor by NumPy, which uses one core."
+    yield "Its quartiles say how quiet the machine was:"
+    yield ""
+    rows = [
+        (
+            str(tuple(each["shape"])),
+            each["name"],
+            _spread(each["ms"], ".3g"),
+            _spread(each["over_copy"], ".2f"),
+        )
+        for each in results["kernels"]
+    ]
+    yield from table(("shape", "kernel", "ms", "times copy"), rows)
+    yield ""
+    if results["cores"]:
+        yield "Forward + backward on one core, over that on two, in processes that took turns:"
+        yield ""
+        rows = [(name, _spread(each, ".2f")) for name, each in results["cores"].items()]
+        yield from table(("layer", "one core / two cores"), rows)
+        yield ""
 
 
 def _growth(backend: str, growth: dict[str, Any]) -> Iterator[str]:

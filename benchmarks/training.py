@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,32 @@ from benchmarks.layers import DT, LAYERS, TAU
 from benchmarks.timing import Spread, ratios
 
 TWIN = "non-spiking twin"
-NUM_STEPS, HIDDEN, CLASSES, BATCH = 10, 128, 10, 32
-EPOCHS = {True: (50, 4), False: (50, 40)}  # steps and epochs, quick or not
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Size:
+    """Steps of time, units, samples in a batch; batches in an epoch, and epochs."""
+
+    num_steps: int
+    hidden: int
+    batch: int
+    batches: int
+    epochs: int
+
+
+SMALL, LARGE = "small", "large"
+SIZES = {SMALL: Size(10, 128, 32, 50, 40), LARGE: Size(100, 1024, 256, 3, 6)}
+QUICK_SIZES = {SMALL: Size(10, 128, 32, 50, 4), LARGE: Size(100, 128, 32, 2, 1)}
 
 
 def measure(backend: str, quick: bool) -> dict[str, Any]:
     """Trains each model in turn, an epoch at a time, with `fit` as it is by default."""
+    sizes = QUICK_SIZES if quick else SIZES
+    return {name: _measure(size) for name, size in sizes.items()}
+
+
+def _measure(size: Size) -> dict[str, Any]:
     import keras
 
     class StepTimer(keras.callbacks.Callback):
@@ -31,16 +52,16 @@ def measure(backend: str, quick: bool) -> dict[str, Any]:
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self.seconds.append(time.perf_counter() - self.start)
 
-    models = _models()
-    steps, epochs = EPOCHS[quick]
+    print(f"  {size}", flush=True)
+    models = _models(size)
     rng = np.random.default_rng(0)
-    images = rng.random((BATCH * steps, 28, 28), dtype="float32")
-    labels = rng.integers(CLASSES, size=BATCH * steps)
+    images = rng.random((size.batch * size.batches, 28, 28), dtype="float32")
+    labels = rng.integers(CLASSES, size=len(images))
     times: dict[str, list[float]] = {name: [] for name in models}
-    for epoch in range(epochs + 1):
+    for epoch in range(size.epochs + 1):
         for name, model in models.items():
             timer = StepTimer()
-            model.fit(images, labels, batch_size=BATCH, callbacks=[timer], verbose=0)
+            model.fit(images, labels, batch_size=size.batch, callbacks=[timer], verbose=0)
             if epoch:  # the first one compiles
                 times[name].append(statistics.median(timer.seconds))
     return {
@@ -52,7 +73,7 @@ def measure(backend: str, quick: bool) -> dict[str, Any]:
     }
 
 
-def _models() -> dict[str, Any]:
+def _models(size: Size) -> dict[str, Any]:
     import keras
 
     import keras_spiking
@@ -76,8 +97,8 @@ def _models() -> dict[str, Any]:
             [
                 keras.Input((28, 28)),
                 keras.layers.Flatten(),
-                keras.layers.RepeatVector(NUM_STEPS),
-                keras.layers.Dense(HIDDEN),
+                keras.layers.RepeatVector(size.num_steps),
+                keras.layers.Dense(size.hidden),
                 *make(),
                 keras.layers.Dense(CLASSES),
             ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from benchmarks import __main__ as program
-from benchmarks import growth, layers, report, steps, targets, time_batched, training
+from benchmarks import cores, growth, layers, report, steps, targets, time_batched, training
 from tests.compiled import BACKEND
 
 
@@ -25,9 +26,13 @@ def results(module_patch):
     module_patch.setattr(growth, "UNITS", 4)
     peaks = {"limit": 10**9, "SpikingActivation": 2 * 10**9, "Lowpass": 10**9, "Alpha": 10**9}
     module_patch.setattr(growth, "_peak_of_process", lambda backend, name, shape: peaks[name])
-    module_patch.setattr(training, "EPOCHS", {True: (2, 1), False: (2, 1)})
+    size = training.Size(num_steps=2, hidden=4, batch=2, batches=2, epochs=1)
+    module_patch.setattr(training, "QUICK_SIZES", {training.SMALL: size, training.LARGE: size})
+    module_patch.setattr(cores, "QUICK_SHAPES", ((2, 3, 4),))
+    one_core = dict.fromkeys(("limit", *layers.LAYERS), 1.5)
+    module_patch.setattr(cores, "_in_process", lambda backend, shape, count: one_core)
     module_patch.setattr(time_batched, "SHAPE", (2, 3, 8, 8, 1))
-    for module in (layers, growth, time_batched):
+    for module in (layers, growth, time_batched, cores):
         module_patch.setattr(module, "alternate", once)
     return json.loads(json.dumps(program.measure(BACKEND, True), default=dataclasses.asdict))
 
@@ -101,7 +106,12 @@ def test_targets_of_long_sequences_are_judged():
     }
     results = {
         "layers": [timing],
-        "training": {name: {"over_twin": {"median": 1.0}} for name in layers.LAYERS},
+        "training": {
+            size: {name: {"over_twin": {"median": 1.0}} for name in layers.LAYERS}
+            for size in (training.SMALL, training.LARGE)
+        },
+        "cores": {"kernels": [], "cores": None},
+        "lengths": None,
         "growth": {
             "tensors": dict.fromkeys(layers.LAYERS, 1.0),
             "rows": [
@@ -117,12 +127,20 @@ def test_targets_of_long_sequences_are_judged():
     assert growth_goals == [(pytest.approx(2.1), False)] * 3
     goals = [goal for goal in every if "T = 1000:" in goal.what]
     expected = {
-        # 12 times `limit` at most; 837 ms of the old library over 15 at least.
-        "tensorflow": [(17.0, 12, False), (8.37, 15, False)],
-        "jax": [(17.0, 18, True)],
-        "torch": [(19.0, 20, False)],
+        # 5 times `limit` at most; 837 ms of the old library over 15 at least.
+        "tensorflow": [(17.0, 5, False), (8.37, 15, False)],
+        "jax": [(17.0, 5, False)],
+        "torch": [(17.0, 5, False), (19.0, 20, False)],
     }[BACKEND]
     assert [(goal.value, goal.target, goal.reached) for goal in goals] == expected
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="it compiles for a while")
+def test_cores_are_paired_in_processes_of_their_own(monkeypatch):
+    monkeypatch.setattr(cores, "alternate", once)
+    found = cores._one_against_two(BACKEND, (2, 3, 4), rounds=1)
+    if len(os.sched_getaffinity(0)) > 1:
+        assert set(found) == {"limit", *layers.LAYERS}
 
 
 def test_memory_is_that_of_a_process_which_trains(capsys):
