@@ -234,7 +234,7 @@ def accumulate_gradient(part: Any, shape: Any, upstream: Any, active: Any, gradi
     """Each step counts in all later sums; each sum in its step, and negative in the next."""
     first_sample, end, first, last, steps, _, of_sample, of_step, block = _unsigned(part, shape)
     zero = upstream.dtype.type(0)
-    total, later = scratch(upstream), scratch(upstream)
+    total, later, passes = scratch(upstream), scratch(upstream), scratch(upstream)
     for sample in range(first_sample, end):
         for left in range(first, last, block):
             count = min(block, last - left)
@@ -247,14 +247,15 @@ def accumulate_gradient(part: Any, shape: Any, upstream: Any, active: Any, gradi
                 for array in (upstream, gradients):
                     _fetch(array, at, count, of_step, step)
                 _fetch(active, at, count, of_step, step)
+                # By themselves: numbers of two sizes in one loop are no vector code.
+                for unit in range(count):
+                    passes[unit] = upstream.dtype.type(active[at + unit])
                 for unit in range(count):
                     now = upstream[at + unit]
                     change = now - later[unit]
-                    new = total[unit] + change
-                    new = new if active[at + unit] else total[unit]
-                    total[unit] = new
+                    total[unit] += change if passes[unit] > zero else zero
                     later[unit] = now
-                    gradients[at + unit] = new
+                    gradients[at + unit] = total[unit]
 
 
 @_compiled
