@@ -126,10 +126,11 @@ test-docs: $(docs_ready) ## Read the built documentation in a headless browser (
 
 # Both run without Numba. They leave out the examples' tests, which train for minutes on what the other
 # tests cover, and what is not in the package.
-test-oldest: ## Run the suite on the oldest versions that pyproject.toml allows
+test-oldest: ## Run the suite on the oldest versions that pyproject.toml allows (BACKEND=jax)
 	@mkdir -p $(results)/oldest
 	$(PYTHON) tests/oldest.py > $(results)/oldest/constraints.txt
-	$(MAKE) --no-print-directory test-tensorflow test-jax test-torch VENV="$(VENV)-oldest" \
+	$(MAKE) --no-print-directory $(addprefix test-,$(or $(BACKEND),tensorflow jax torch)) \
+		VENV="$(VENV)-oldest" \
 		results=$(results)/oldest FAST= CONSTRAINTS=$(results)/oldest/constraints.txt \
 		PYTEST_ARGS="--ignore=tests/examples --ignore=tests/gpu $(PYTEST_ARGS)"
 
