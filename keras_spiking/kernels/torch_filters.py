@@ -46,9 +46,6 @@ def filter_gradients(
 ) -> tuple[Any, Any, Any, Any, Any]:
     """Gradients in all but the levels."""
     each = (log_decay, coupling, gains, inputs, initial, levels, upstream, time_axis)
-    # By `create_graph` these gradients have gradients, too; or `is_grads_batched` maps them.
-    if torch.is_grad_enabled() or torch_plain.transforms_are_active():
-        return _plain_gradients(*each)
     if torch_numba.runs_on(inputs):
         return torch_numba.filter_gradients(*each)
     if native_is_chosen(faster=True):
@@ -75,7 +72,10 @@ class _LinearFilter(torch_plain.ReverseOnly):
         order = len(rest) // 3
         gains, initial, levels = rest[:order], rest[order : 2 * order], rest[2 * order :]
         each = (log_decay, coupling, gains, inputs, initial, levels, upstream, ctx.time_axis)
-        for_log_decay, for_coupling, for_gains, for_inputs, for_initial = filter_gradients(*each)
+        # By `create_graph` these gradients have gradients, too; or `is_grads_batched` maps them.
+        plain = torch.is_grad_enabled() or torch_plain.transforms_are_active()
+        gradients = _plain_gradients(*each) if plain else filter_gradients(*each)
+        for_log_decay, for_coupling, for_gains, for_inputs, for_initial = gradients
         return (None, for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial)
 
 

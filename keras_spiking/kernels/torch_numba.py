@@ -30,16 +30,39 @@ def fire(
     rates: Any, voltage: Any, dt: Any, height: Any, rectify: bool, time_axis: int
 ) -> tuple[Any, Any]:
     """Spikes of `height`, and the final voltage."""
-    spikes, final = _like(rates), _state(rates, time_axis)
-    each = (rates, voltage, float(dt), float(height), spikes, final)
-    cpu.fire(*map(_array, each), rectify=rectify, **_options(time_axis))
+    by_channel = isinstance(dt, torch.Tensor) and dt.dim() > 0
+    if by_channel:
+        increments = torch.mul(rates, dt, out=_like(rates))
+        spikes, final = _fire(increments, voltage, 1.0, 1.0, rectify, time_axis, True)
+        return spikes.mul_(height), final
+    return _fire(rates, voltage, float(dt), float(height), rectify, time_axis)
+
+
+def _fire(
+    rates: Any,
+    voltage: Any,
+    dt: float,
+    height: float,
+    rectify: bool,
+    time_axis: int,
+    may_overwrite: bool = False,
+) -> tuple[Any, Any]:
+    spikes = _like(rates)
+    # New memory takes the system long to give; the loop is done with a step when it writes there.
+    if may_overwrite and rates.shape[time_axis] == 1:
+        final = rates.squeeze(time_axis)
+    else:
+        final = _state(rates, time_axis)
+    now, start, out, end = _arrays(rates, voltage, spikes, final)
+    cpu.fire(now, start, dt, height, out, end, rectify=rectify, **_options(time_axis))
     return spikes, final
 
 
 def integrate(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
-    counts, voltages, final = _like(increments), _like(increments), _state(increments, time_axis)
-    each = map(_array, (increments, voltage, 1.0, 1.0, counts, final))
-    cpu.fire(*each, voltages=_array(voltages), **_options(time_axis))
+    counts, voltages = _like(increments), _like(increments)
+    now, start, out, each = _arrays(increments, voltage, counts, voltages)
+    end = _array(_state(increments, time_axis))
+    cpu.fire(now, start, 1.0, 1.0, out, end, voltages=each, **_options(time_axis))
     return counts, voltages
 
 
@@ -116,8 +139,8 @@ def _state(sequence: Any, time_axis: int) -> Any:
 
 
 def _array(tensor: Any) -> Any:
-    """A tensor as an array of the same memory, where it is contiguous; a number as it is."""
-    return tensor.contiguous().numpy(force=True) if isinstance(tensor, torch.Tensor) else tensor
+    """A tensor as an array, of the same memory where it is contiguous."""
+    return tensor.contiguous().numpy(force=True)
 
 
 def _arrays(*tensors: Any) -> list[Any]:

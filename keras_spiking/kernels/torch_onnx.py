@@ -61,12 +61,18 @@ def straight_through(rates: Any, spikes: Any) -> Any:
 
 
 def spike(
-    rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
+    rates: Any,
+    voltage: Any,
+    dt: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+    height: Any = None,
 ) -> tuple[Any, Any]:
     rates = torch.relu(rates) if rectify else rates
     increments = rates.detach().to(voltage.dtype) * dt
     counts, final = integrate_and_fire(increments, voltage, time_axis)
-    return straight_through(rates, to_dtype(counts * (1.0 / dt), rates.dtype)), final
+    height = 1.0 / dt if height is None else height
+    return straight_through(rates, to_dtype(counts * height, rates.dtype)), final
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:

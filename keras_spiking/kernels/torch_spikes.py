@@ -47,14 +47,20 @@ def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, A
 
 
 def spike(
-    rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
+    rates: Any,
+    voltage: Any,
+    dt: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+    height: Any = None,
 ) -> tuple[Any, Any]:
-    """As the contract says, in fewer passes; the bits are the same, for the grid is one of 2^-n."""
+    """As the contract says, in fewer passes; `dt` and the spikes' `height` may be by channel."""
+    height = 1.0 / dt if height is None else height
     if not _must_be_plain():
-        return _Spike.apply(rates, voltage, dt, time_axis, rectify)
+        return _Spike.apply(rates, voltage, dt, height, time_axis, rectify)
     rates = torch.relu(rates) if rectify else rates
     counts, final = integrate_and_fire(rates.to(voltage.dtype) * dt, voltage, time_axis)
-    return straight_through(rates, to_dtype(counts * (1.0 / dt), rates.dtype)), final
+    return straight_through(rates, to_dtype(counts * height, rates.dtype)), final
 
 
 def _must_be_plain() -> bool:
@@ -66,11 +72,11 @@ class _Spike(torch_plain.ReverseOnly):
     # Not `setup_context`: with it, each call takes a third longer.
     @staticmethod
     def forward(
-        ctx: Any, rates: Any, voltage: Any, dt: Any, time_axis: int, rectify: bool
+        ctx: Any, rates: Any, voltage: Any, dt: Any, height: Any, time_axis: int, rectify: bool
     ) -> tuple[Any, Any]:
         if rectify:
             ctx.save_for_backward(rates)
-        each = (rates.to(voltage.dtype), voltage, time_axis, dt, rectify)
+        each = (rates.to(voltage.dtype), voltage, time_axis, dt, height, rectify)
         spikes, final = _integrate_and_fire(*each)
         ctx.mark_non_differentiable(final)
         ctx.set_materialize_grads(False)
@@ -83,7 +89,7 @@ class _Spike(torch_plain.ReverseOnly):
         if saved:
             (rates,) = saved
             upstream = torch.ops.aten.threshold_backward(upstream, rates, 0)
-        return upstream, None, None, None, None
+        return upstream, None, None, None, None, None
 
 
 def to_dtype(tensor: Any, dtype: Any) -> Any:
@@ -95,11 +101,16 @@ def to_dtype(tensor: Any, dtype: Any) -> Any:
 
 
 def _integrate_and_fire(
-    increments: Any, voltage: Any, time_axis: int, dt: Any = 1.0, rectify: bool = False
+    increments: Any,
+    voltage: Any,
+    time_axis: int,
+    dt: Any = 1.0,
+    height: Any = 1.0,
+    rectify: bool = False,
 ) -> tuple[Any, Any]:
-    """Spikes of one over `dt` by increments that are times `dt`."""
+    """Spikes of `height` by increments that are times `dt`."""
     if torch_numba.runs_on(increments):
-        return torch_numba.fire(increments, voltage, dt, 1.0 / dt, rectify, time_axis)
+        return torch_numba.fire(increments, voltage, dt, height, rectify, time_axis)
     increments = (torch.relu(increments) if rectify else increments) * dt
     if native_is_chosen(faster=True):
         many = increments.numel() >= _ELEMENTS_WORTH_A_CALL * max(increments.shape[time_axis], 1)
@@ -110,7 +121,7 @@ def _integrate_and_fire(
         from keras_spiking.kernels import portable  # imports Keras
 
         counts, final = portable.integrate_and_fire(increments, voltage, time_axis, torch.cumsum)
-    return counts * (1.0 / dt), final
+    return counts * height, final
 
 
 class _StraightThrough(torch_plain.ReverseOnly):
