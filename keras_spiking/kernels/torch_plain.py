@@ -93,7 +93,8 @@ def to_grid(voltage: Any) -> Any:
     """The fractional part of a voltage, rounded to the grid, in [0, 1)."""
     unit = 2.0 ** _grid(voltage)[0]
     fraction = torch.round((voltage - torch.floor(voltage)) * unit)
-    return torch.clamp(fraction, max=unit - 1) * (1.0 / unit)
+    # Not a number is not below.
+    return torch.where(fraction < unit, fraction, unit - 1) * (1.0 / unit)
 
 
 def straight_through(rates: Any, spikes: Any) -> Any:
