@@ -3,7 +3,12 @@
 import keras
 import numpy as np
 
+from keras_spiking.kernels import cpu
+
 BACKEND = keras.backend.backend()
+
+# What `set_kernels` takes here; the last one defines what is correct.
+SETTINGS = [*(["numba"] if cpu.is_available() else []), "native", "portable"]
 
 # How each backend runs a function: as it stands, and compiled in the ways that `fit` may.
 MODES = {

@@ -13,12 +13,12 @@ from keras import ops
 import keras_spiking
 from keras_spiking import Alpha, Lowpass, SpikingActivation, kernels
 from tests import reference
-from tests.compiled import BACKEND, MODES, gradients
+from tests.compiled import BACKEND, MODES, SETTINGS, gradients
 from tests.compiled import run as run_function
 from tests.kernels.test_kernels import spikes_in_integers
 from tests.layers.cases import MAKERS, every_layer, run
 
-every_kernel = pytest.mark.parametrize("kernel", ["native", "portable"])
+every_kernel = pytest.mark.parametrize("kernel", SETTINGS)
 every_filter = pytest.mark.parametrize("make", [Lowpass, Alpha])
 double = pytest.mark.skipif(
     BACKEND == "jax" and not os.environ.get("JAX_ENABLE_X64"),

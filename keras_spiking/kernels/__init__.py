@@ -43,6 +43,10 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
     of the rates. `dt` is a number or a scalar tensor; `voltage` has the type to compute in. With
     `rectify` the rates are `relu(rates)`.
 
+`spike_by_channel(rates, voltage, seconds, heights, time_axis=1, rectify=False)`
+-> `(spikes, final_voltage)`
+    The same where `dt` differs between channels, the last axis: tensors of it and of `1 / dt`.
+
 `uniform(shape, seed, dtype)` -> `values`
     Random voltages in [0, 1), on the grid. `seed` is an integer, for the same numbers at every
     call, compiled or not, or a `keras.random.SeedGenerator`, for others at every call.
@@ -157,7 +161,7 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
 def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
     """Counts the spikes of each step, and keeps the voltages; see the module's docstring."""
     # On torch, `keras.ops` sums integers in 32 bits.
-    module = "torch_plain" if _name() == "torch" else "portable"
+    module = "torch" if _name() == "torch" else "portable"
     return _module(module).integrate(increments, voltage, time_axis)
 
 
@@ -208,6 +212,21 @@ def spike(
 ) -> tuple[Any, Any]:
     """Turns rates into spikes in hertz; see the module's docstring."""
     return _implementation().spike(rates, voltage, dt, time_axis, rectify)
+
+
+def spike_by_channel(
+    rates: Any,
+    voltage: Any,
+    seconds: Any,
+    heights: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+) -> tuple[Any, Any]:
+    """The same where `dt` differs between channels; see the module's docstring."""
+    if _name() == "torch":  # whose kernel saves passes through memory
+        return _implementation().spike(rates, voltage, seconds, time_axis, rectify, heights)
+    run = _module("running").spike_by_channel
+    return run(rates, voltage, seconds, heights, time_axis, rectify)
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:

@@ -92,3 +92,17 @@ def accumulate_and_fire(
         for sequence, start in ((floors, floor), (voltages, voltage), (due, emitted))
     )
     return kernels.straight_through(changes, spikes), tuple(ends)
+
+
+def spike_by_channel(
+    rates: Any,
+    voltage: Any,
+    seconds: Any,
+    heights: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+) -> tuple[Any, Any]:
+    # Not with `dt` times a scale: a compiler may join two products, and change the bits.
+    increments = ops.cast(rates, voltage.dtype) * seconds
+    spikes, final = kernels.spike(increments, voltage, 1.0, time_axis, rectify)
+    return portable.cast(spikes * heights, rates.dtype), final

@@ -1,16 +1,15 @@
-"""The kernels on PyTorch: whole-tensor operations on spans of time that fit a processor's cache.
+"""The kernels on PyTorch: on CPUs the loops of `cpu.py`, else plain operations on whole tensors.
 
-Nothing is compiled here, so each operation costs its launch, and a pass through memory unless what
-it works on is still in the cache. Hence spans; and within a span, steps that must follow one
-another do so in several blocks at once, if a single step would be too small to be worth a launch.
-`torch.compile` and `torch.export` see each kernel as one operation, registered where it stands:
-traced step by step, it would be another program for every length of time.
+`torch_numba.py` has the one, `torch_plain.py` the other; the other modules choose between them, and
+add the gradients. `torch.compile` and `torch.export` see each kernel as one operation, registered
+where it stands: traced step by step, it would be another program for every length of time.
 """
 
 import torch
 
 from keras_spiking.kernels.torch_filters import alpha_gain, expm1, filter_end, linear_filter
 from keras_spiking.kernels.torch_spikes import (
+    integrate,
     integrate_and_fire,
     spike,
     straight_through,
@@ -28,6 +27,7 @@ __all__ = [
     "alpha_gain",
     "expm1",
     "filter_end",
+    "integrate",
     "integrate_and_fire",
     "linear_filter",
     "runs_on_cpu",

@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 
-from keras_spiking.kernels import native_is_chosen, torch_plain
-from keras_spiking.kernels.torch_recurrence import filter_gradients, run_filter
+from keras_spiking.kernels import native_is_chosen, torch_numba, torch_plain
 
 
 def linear_filter(
@@ -19,6 +18,41 @@ def linear_filter(
         lists = (log_decay, coupling, list(gains), inputs, list(initial))
         return tuple(_compiled_filter(*lists, time_axis))
     return _LinearFilter.apply(time_axis, log_decay, coupling, inputs, *gains, *initial)
+
+
+def run_filter(
+    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
+) -> tuple[Any, ...]:
+    """The numbers of `linear_filter`, not differentiable."""
+    each = (log_decay, coupling, gains, inputs, initial, time_axis)
+    if torch_numba.runs_on(inputs):
+        return torch_numba.linear_filter(*each)
+    if native_is_chosen(faster=True):
+        return torch_plain.linear_filter(*each)
+    from keras_spiking.kernels import portable  # imports Keras
+
+    return portable.linear_filter(*each)
+
+
+def filter_gradients(
+    log_decay: Any,
+    coupling: Any,
+    gains: Any,
+    inputs: Any,
+    initial: Any,
+    levels: Any,
+    upstream: Any,
+    time_axis: int,
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Gradients in all but the levels."""
+    each = (log_decay, coupling, gains, inputs, initial, levels, upstream, time_axis)
+    if torch_numba.runs_on(inputs):
+        return torch_numba.filter_gradients(*each)
+    if native_is_chosen(faster=True):
+        return _plain_gradients(*each)
+    from keras_spiking.kernels import portable  # imports Keras
+
+    return portable.linear_filter_gradients(*each)
 
 
 class _LinearFilter(torch_plain.ReverseOnly):
@@ -39,15 +73,13 @@ class _LinearFilter(torch_plain.ReverseOnly):
         gains, initial, levels = rest[:order], rest[order : 2 * order], rest[2 * order :]
         each = (log_decay, coupling, gains, inputs, initial, levels, upstream, ctx.time_axis)
         # By `create_graph` these gradients have gradients, too; or `is_grads_batched` maps them.
-        if torch.is_grad_enabled() or torch_plain.transforms_are_active():
-            gradients = _differentiable_gradients(*each)
-        else:
-            gradients = filter_gradients(*each)
+        plain = torch.is_grad_enabled() or torch_plain.transforms_are_active()
+        gradients = _plain_gradients(*each) if plain else filter_gradients(*each)
         for_log_decay, for_coupling, for_gains, for_inputs, for_initial = gradients
         return (None, for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial)
 
 
-def _differentiable_gradients(
+def _plain_gradients(
     log_decay: Any,
     coupling: Any,
     gains: Any,
@@ -57,7 +89,7 @@ def _differentiable_gradients(
     upstream: Any,
     time_axis: int,
 ) -> tuple[Any, Any, Any, Any, Any]:
-    """`filter_gradients` in differentiable operations.
+    """`filter_gradients` in plain, differentiable operations.
 
     The adjoint of a filter is a filter of one level, going back in time.
     """
@@ -233,7 +265,8 @@ def _compiled_filter(
     initial: list[torch.Tensor],
     time_axis: int,
 ) -> list[torch.Tensor]:
-    return list(run_filter(log_decay, coupling, gains, inputs, initial, time_axis))
+    levels = run_filter(log_decay, coupling, gains, inputs, initial, time_axis)
+    return [level.contiguous() for level in levels]
 
 
 @_compiled_filter.register_fake
@@ -258,7 +291,8 @@ def _compiled_filter_gradients(
     for_log_decay, for_coupling, for_gains, for_inputs, for_initial = filter_gradients(
         *each, time_axis
     )
-    return [for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial]
+    gradients = for_log_decay, for_coupling, for_inputs, *for_gains, *for_initial
+    return [gradient.contiguous() for gradient in gradients]
 
 
 @_compiled_filter_gradients.register_fake

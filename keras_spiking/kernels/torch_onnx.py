@@ -38,15 +38,17 @@ def expm1(x: Any) -> Any:
     return torch.tanh(x / 2) * (torch.exp(x) + 1.0)
 
 
-def _recurrence(log_decay: Any, sequence: Any, time_axis: int) -> Any:
-    """`h_t = exp(log_decay) * h_{t-1} + sequence_t`, from zero."""
+def _recurrence(log_decay: Any, drive: Any, start: Any, time_axis: int) -> Any:
+    """`h_t = exp(log_decay) * h_{t-1} + drive_t`, from `start`."""
+    log_decay = log_decay.unsqueeze(time_axis)
+    sequence = torch.cat([start.unsqueeze(time_axis), drive], time_axis)
     times = torch.arange(sequence.shape[time_axis], device=sequence.device)
     axes = [-1] + [1] * (sequence.dim() - 1 - time_axis)
     for step in (2**n for n in range(_PASSES)):
         earlier = sequence.index_select(time_axis, torch.clamp(times - step, min=0))
         inside = (times >= step).to(sequence.dtype).reshape(axes)
         sequence = sequence + inside * torch.exp(step * log_decay) * earlier
-    return sequence
+    return sequence.narrow(time_axis, 1, drive.shape[time_axis])
 
 
 linear_filter = functools.partial(torch_plain.linear_filter, recurrence=_recurrence)
@@ -59,12 +61,18 @@ def straight_through(rates: Any, spikes: Any) -> Any:
 
 
 def spike(
-    rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
+    rates: Any,
+    voltage: Any,
+    dt: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+    height: Any = None,
 ) -> tuple[Any, Any]:
     rates = torch.relu(rates) if rectify else rates
     increments = rates.detach().to(voltage.dtype) * dt
     counts, final = integrate_and_fire(increments, voltage, time_axis)
-    return straight_through(rates, to_dtype(counts * (1.0 / dt), rates.dtype)), final
+    height = 1.0 / dt if height is None else height
+    return straight_through(rates, to_dtype(counts * height, rates.dtype)), final
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:

@@ -1,15 +1,13 @@
-"""Spikes on PyTorch: whole-tensor operations on spans of time; see `torch.py`."""
+"""Spikes on PyTorch; see `torch.py`."""
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from keras_spiking.kernels import LARGEST, native_is_chosen, torch_plain
-from keras_spiking.kernels.torch_spans import Span, cut, on_cpu
+from keras_spiking.kernels import native_is_chosen, torch_numba, torch_plain
 
-# By measurement: with fewer in a step, or side by side, a sum along the axis of time is faster.
-_ELEMENTS_WORTH_A_CALL, _ELEMENTS_WORTH_A_ROW = 2**13, 16
+# In a step, by measurement: with fewer, one sum over time is faster.
+_ELEMENTS_WORTH_A_CALL = 2**11
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:
@@ -41,15 +39,28 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
         return _integrate_and_fire(increments, voltage, time_axis)
 
 
+def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    increments, voltage = increments.detach(), voltage.detach()
+    compiling = torch.compiler.is_compiling()
+    runs = not compiling and torch_numba.runs_on(increments)
+    return (torch_numba if runs else torch_plain).integrate(increments, voltage, time_axis)
+
+
 def spike(
-    rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
+    rates: Any,
+    voltage: Any,
+    dt: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+    height: Any = None,
 ) -> tuple[Any, Any]:
-    """As the contract says, in fewer passes; the bits are the same, for the grid is one of 2^-n."""
+    """As the contract says, in fewer passes; `dt` and the spikes' `height` may be by channel."""
+    height = 1.0 / dt if height is None else height
     if not _must_be_plain():
-        return _Spike.apply(rates, voltage, dt, time_axis, rectify)
+        return _Spike.apply(rates, voltage, dt, height, time_axis, rectify)
     rates = torch.relu(rates) if rectify else rates
     counts, final = integrate_and_fire(rates.to(voltage.dtype) * dt, voltage, time_axis)
-    return straight_through(rates, to_dtype(counts * (1.0 / dt), rates.dtype)), final
+    return straight_through(rates, to_dtype(counts * height, rates.dtype)), final
 
 
 def _must_be_plain() -> bool:
@@ -61,11 +72,11 @@ class _Spike(torch_plain.ReverseOnly):
     # Not `setup_context`: with it, each call takes a third longer.
     @staticmethod
     def forward(
-        ctx: Any, rates: Any, voltage: Any, dt: Any, time_axis: int, rectify: bool
+        ctx: Any, rates: Any, voltage: Any, dt: Any, height: Any, time_axis: int, rectify: bool
     ) -> tuple[Any, Any]:
         if rectify:
             ctx.save_for_backward(rates)
-        each = (rates.to(voltage.dtype), voltage, time_axis, dt, rectify)
+        each = (rates.to(voltage.dtype), voltage, time_axis, dt, height, rectify)
         spikes, final = _integrate_and_fire(*each)
         ctx.mark_non_differentiable(final)
         ctx.set_materialize_grads(False)
@@ -78,7 +89,7 @@ class _Spike(torch_plain.ReverseOnly):
         if saved:
             (rates,) = saved
             upstream = torch.ops.aten.threshold_backward(upstream, rates, 0)
-        return upstream, None, None, None, None
+        return upstream, None, None, None, None, None
 
 
 def to_dtype(tensor: Any, dtype: Any) -> Any:
@@ -90,122 +101,27 @@ def to_dtype(tensor: Any, dtype: Any) -> Any:
 
 
 def _integrate_and_fire(
-    increments: Any, voltage: Any, time_axis: int, dt: Any = None, rectify: bool = False
+    increments: Any,
+    voltage: Any,
+    time_axis: int,
+    dt: Any = 1.0,
+    height: Any = 1.0,
+    rectify: bool = False,
 ) -> tuple[Any, Any]:
-    dt = 1.0 if dt is None else dt
-    if not native_is_chosen(faster=True):
+    """Spikes of `height` by increments that are times `dt`."""
+    if torch_numba.runs_on(increments):
+        return torch_numba.fire(increments, voltage, dt, height, rectify, time_axis)
+    increments = (torch.relu(increments) if rectify else increments) * dt
+    if native_is_chosen(faster=True):
+        many = increments.numel() >= _ELEMENTS_WORTH_A_CALL * max(increments.shape[time_axis], 1)
+        by_step = increments.device.type == "cpu" and many
+        run = torch_plain.integrate_step_by_step if by_step else torch_plain.integrate_and_fire
+        counts, final = run(increments, voltage, time_axis)
+    else:
         from keras_spiking.kernels import portable  # imports Keras
 
-        increments = (torch.relu(increments) if rectify else increments) * dt
         counts, final = portable.integrate_and_fire(increments, voltage, time_axis, torch.cumsum)
-        return counts * (1.0 / dt), final
-    grid = _GRIDS[increments.dtype]
-    unit = 2.0**grid.digits
-    start = ((voltage - voltage.floor()) * unit).round_().nan_to_num_(unit)
-    start = start.clamp_(max=unit - 1).to(grid.integer).mul_(abs(grid.factor))
-    outputs = torch.empty_like(increments, memory_format=torch.contiguous_format)
-    height = torch.as_tensor(1.0 / dt, dtype=outputs.dtype, device=outputs.device)
-    spans = cut(increments, time_axis)
-    # The same memory for all spans: new memory takes the system longer to give than sums take.
-    longest = spans[0].of(outputs, time_axis) if spans else outputs
-    memory = torch.empty_like(longest, memory_format=torch.contiguous_format)
-    for span in spans:
-        floats = span.held_in(memory, time_axis)
-        torch.mul(span.of(increments, time_axis), dt * unit, out=floats)
-        whole = _split_off_whole(floats, grid, rectify)
-        sums = floats.add_(grid.offset).view(grid.integer)  # rounds to the grid, too
-        _add_up(sums, start, grid.factor, span, time_axis)
-        spikes = span.of(outputs, time_axis)
-        if whole is None:
-            _fire(sums, height, grid, time_axis, spikes)
-        else:
-            _fire(sums, torch.ones_like(height), grid, time_axis, spikes)
-            spikes.add_(whole).mul_(height)
-        start = sums.select(time_axis, -1) & torch.iinfo(grid.integer).max  # without the sign
-    return outputs, start.to(outputs.dtype).mul_(1.0 / unit / abs(grid.factor))
-
-
-class _Grid(NamedTuple):
-    """Where voltages are integers: `digits` binary digits for one spike.
-
-    For an integer `n` from 0 to `2**digits`, the bits of the float `offset + n`, times
-    `factor`, are an integer whose sign bit is set, with `n` next to it and zeros after. Added to
-    the voltage, with its digits there too, it changes the sign, unless the voltage passes a whole
-    number: that carries into the sign, and changes it back.
-    """
-
-    digits: int
-    integer: torch.dtype
-    offset: float
-    factor: int
-
-
-_GRIDS = {
-    torch.float32: _Grid(23, torch.int32, -(2.0**24), -(2**8)),
-    torch.float64: _Grid(52, torch.int64, 2.0**52, 2**11),
-}
-
-
-def _split_off_whole(numbers: Any, grid: _Grid, rectify: bool) -> Any:
-    """Leaves of each at most one spike, at least none; returns the rest, None if nothing."""
-    if rectify:
-        numbers.clamp_(min=0.0)
-    unit, largest = 2.0**grid.digits, LARGEST[grid.digits]
-    low, high = -math.inf, math.inf
-    if on_cpu(numbers) and numbers.numel():  # Finding out would make us wait for a GPU.
-        if rectify:
-            low, high = 0.0, numbers.amax().item()
-        else:
-            low, high = (end.item() for end in torch.aminmax(numbers))
-    if low >= 0.0 and high <= unit:
-        return None
-    is_ordinary = -largest <= low and high <= largest
-    if not is_ordinary:
-        numbers.clamp_(-largest, largest)
-    whole = numbers.round_().mul(1.0 / unit).floor_()
-    numbers.sub_(whole, alpha=unit)
-    if not is_ordinary:  # What is not a number leaves the voltage as it was.
-        numbers.nan_to_num_(0.0)
-    return whole
-
-
-def _add_up(numbers: Any, start: Any, factor: int, span: Span, time_axis: int) -> None:
-    """Sums over time of `start` and `factor` times the numbers of a span, in place."""
-    has_few = (
-        numbers.numel() < span.size * _ELEMENTS_WORTH_A_CALL
-        or numbers.stride(time_axis) < _ELEMENTS_WORTH_A_ROW
-    )
-    if has_few or not on_cpu(numbers):
-        numbers.mul_(factor).select(time_axis, 0).add_(start)
-        numbers.cumsum_(time_axis)
-        return
-    # As a whole step is a call, its elements are added side by side: a sum along an axis takes them
-    # one by one.
-    total, *others = span.steps(numbers, time_axis)
-    total.mul_(factor).select(time_axis, 0).add_(start)
-    for step in others:
-        total = torch.add(total, step, alpha=factor, out=step)
-    if span.blocks > 1:
-        total.cumsum_(time_axis)
-        blocks = numbers.unflatten(time_axis, (span.blocks, span.size))
-        later = blocks.narrow(time_axis, 1, span.blocks - 1)
-        before = total.narrow(time_axis, 0, span.blocks - 1).unsqueeze(time_axis + 1)
-        later.narrow(time_axis + 1, 0, span.size - 1).add_(before)
-
-
-def _fire(sums: Any, height: Any, grid: _Grid, time_axis: int, out: Any) -> None:
-    """Writes `height` to the steps that leave the sign of the sum as it was, 0 to the others."""
-    changes = out.view(grid.integer)  # in the sign
-    changes.select(time_axis, 0).copy_(sums.select(time_axis, 0))  # from a start without one
-    if rest := sums.shape[time_axis] - 1:
-        before, after = (sums.narrow(time_axis, first, rest) for first in (0, 1))
-        torch.bitwise_xor(before, after, out=changes.narrow(time_axis, 1, rest))
-    if on_cpu(out):
-        # The one operation that takes a value or 0 by a condition in a single fast pass.
-        each = height.view(grid.integer)
-        torch.ops.aten.threshold_backward.grad_input(each, changes, -1, grad_input=changes)
-    else:  # Not every device has it for integers.
-        torch.mul(changes >= 0, height, out=out)
+    return counts * height, final
 
 
 class _StraightThrough(torch_plain.ReverseOnly):
@@ -228,7 +144,9 @@ def straight_through(rates: Any, spikes: Any) -> Any:
 def _compiled_integrate_and_fire(
     increments: torch.Tensor, voltage: torch.Tensor, time_axis: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return _integrate_and_fire(increments, voltage, time_axis)
+    counts, final = _integrate_and_fire(increments, voltage, time_axis)
+    # Not parts of others, and in the order that is foretold.
+    return counts.contiguous(), final.clone(memory_format=torch.contiguous_format)
 
 
 @_compiled_integrate_and_fire.register_fake

@@ -4,8 +4,7 @@ from typing import Any
 
 import torch
 
-from keras_spiking.kernels import LARGEST, torch_plain
-from keras_spiking.kernels.torch_plain import MOST_SPIKES
+from keras_spiking.kernels import torch_numba, torch_plain
 
 
 def accumulate_and_fire(
@@ -58,44 +57,20 @@ def _accumulate(
     rates: Any, others: Any, time_axis: int, rectify: bool, negative_spikes: bool
 ) -> tuple[Any, ...]:
     """Spikes, the final state, and the steps that the gradient passes, empty if it passes all."""
-    floor, voltage, emitted, origin, dt, height = others
-    unit = 2.0**52 if rates.dtype == torch.float64 else 2.0**23
-    largest = LARGEST[52 if rates.dtype == torch.float64 else 23]
-    spikes = torch.empty_like(rates, memory_format=torch.contiguous_format)
-    active = torch.empty(rates.shape if rectify else (0,), dtype=torch.bool, device=rates.device)
-    voltage = ((voltage - voltage.floor()) * unit).round_().clamp_(max=unit - 1).mul_(1.0 / unit)
-    for time in range(rates.shape[time_axis]):
-        rounded = rates.select(time_axis, time).mul(dt).mul_(unit)
-        undefined = rounded.isnan()
-        rounded = rounded.clamp_(-largest, largest).round_().mul_(1.0 / unit).nan_to_num_(0.0)
-        whole = rounded.floor()
-        # Exact: neither term reaches 1, and both are on the grid.
-        voltage = rounded.sub_(whole).add_(voltage)
-        carry = voltage.floor()
-        voltage.sub_(carry)
-        floor = whole.add_(carry).add_(floor).clamp_(-MOST_SPIKES, MOST_SPIKES)
-        due = floor
-        if rectify:
-            due = floor.clamp(min=0.0)
-            torch.gt(carry.copy_(floor).add_(voltage), origin, out=active.select(time_axis, time))
-        if not negative_spikes:
-            due = torch.maximum(due, emitted)
-        now = torch.sub(due, emitted, out=spikes.select(time_axis, time)).mul_(height)
-        now.masked_fill_(undefined, torch.nan)
-        emitted = due
-    return spikes, floor.clone(), voltage, emitted.clone(), active
+    *state, dt, height = others
+    run = torch_numba.accumulate if torch_numba.runs_on(rates) else torch_plain.accumulate
+    each = (rates, state, dt, height, time_axis, rectify, negative_spikes)
+    spikes, final, active = run(*each)
+    return spikes.contiguous(), *final, active.contiguous()
 
 
 def _gradient(upstream: Any, active: Any, time_axis: int) -> Any:
     """Each step counts in all later sums; each sum in its step, and negative in the next."""
-    gradients = torch.empty_like(upstream, memory_format=torch.contiguous_format)
-    later = total = torch.zeros_like(upstream.select(time_axis, 0)) if upstream.numel() else None
-    for time in reversed(range(upstream.shape[time_axis])):
-        now = upstream.select(time_axis, time)
-        change = now.sub(later).mul_(active.select(time_axis, time))
-        total = torch.add(total, change, out=gradients.select(time_axis, time))
-        later = now
-    return gradients
+    if not upstream.numel():
+        return upstream.clone()
+    runs = torch_numba.runs_on(upstream)
+    run = torch_numba.gradient_of_sums if runs else torch_plain.gradient_of_sums
+    return run(upstream, active, time_axis).contiguous()
 
 
 @torch.library.custom_op("keras_spiking::accumulate_and_fire", mutates_args=())
@@ -106,9 +81,8 @@ def _compiled_accumulate(
     rectify: bool,
     negative_spikes: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    spikes, floor, voltage, emitted, active = _accumulate(
-        rates, others, time_axis, rectify, negative_spikes
-    )
+    each = (rates, others, time_axis, rectify, negative_spikes)
+    spikes, floor, voltage, emitted, active = _accumulate(*each)
     return spikes, floor, voltage, emitted, active
 
 

@@ -201,19 +201,21 @@ class SpikingActivationCell(KerasSpikingCell):
             return self._time_step.seconds(self.state_dtype) * scale
         return ops.convert_to_tensor(self.dt * self.rate_scale, self.state_dtype)
 
-    def _by_channel(self, rates: Any, run: Any) -> tuple[Any, Any]:
-        """Calls `run(rates, seconds)`, of one number of seconds, with rates in spikes in a step.
+    def _scales(self, channels: Any) -> tuple[Any, Any]:
+        """For each channel, what its rates are multiplied by, and one over that."""
+        self._check_scale_fits(channels)
+        seconds = self._seconds()
+        if self._time_step.varies:
+            return seconds, 1.0 / seconds
+        # As exact as for one number.
+        heights = 1.0 / (self.dt * self.rate_scale)
+        return seconds, ops.convert_to_tensor(heights, self.state_dtype)
 
-        Not with rates times `rate_scale`: a compiler may join two products, and change the bits.
-        """
+    def _by_channel(self, rates: Any, run: Any) -> tuple[Any, Any]:
+        """Calls `run(rates, seconds)`, of one number of seconds, with rates in spikes in a step."""
         if not isinstance(self.rate_scale, np.ndarray):
             return run(rates, self._seconds())
-        self._check_scale_fits(rates.shape[-1])
-        seconds = self._seconds()
-        heights = 1.0 / seconds
-        if not self._time_step.varies:
-            # As exact as for one number.
-            heights = ops.convert_to_tensor(1.0 / (self.dt * self.rate_scale), self.state_dtype)
+        seconds, heights = self._scales(rates.shape[-1])
         outputs, states = run(ops.cast(rates, self.state_dtype) * seconds, 1.0)
         return portable.cast(outputs * heights, self.compute_dtype), states
 
@@ -254,12 +256,12 @@ class SpikingActivationCell(KerasSpikingCell):
         rectify = self.activation is keras.activations.relu
         rates = inputs if rectify else self._used_rates(inputs, mask)
         if self.negative_spikes or rectify:
-            spikes, voltage = self._by_channel(
-                rates,
-                lambda rates, seconds: kernels.spike(
-                    rates, states[0], seconds, time_axis, rectify=rectify
-                ),
-            )
+            each, options = (rates, states[0]), (time_axis, rectify)
+            if isinstance(self.rate_scale, np.ndarray):
+                scales = self._scales(rates.shape[-1])
+                spikes, voltage = kernels.spike_by_channel(*each, *scales, *options)
+            else:
+                spikes, voltage = kernels.spike(*each, self._seconds(), *options)
             return spikes, [voltage, *states[1:]]
         voltage, debt = states
         nothing = ops.zeros_like(debt)

@@ -9,7 +9,7 @@ import torch
 
 from keras_spiking.kernels import torch_plain
 from keras_spiking.kernels.torch import to_dtype
-from keras_spiking.pytorch.kernels import accumulate_and_fire, straight_through
+from keras_spiking.pytorch.kernels import accumulate_and_fire, integrate, straight_through
 from keras_spiking.pytorch.mask import zero_masked
 
 INTEGRATE = ("activation", "input")
@@ -95,7 +95,7 @@ def spikes_of_mean(
 ) -> tuple[Any, InputState]:
     """Spikes of any activation, and the final state; the first arguments are as for `changes`."""
     steps = _steps(state, inputs, mask)
-    counts, fractions = torch_plain.integrate(inputs.detach() * dt, state.fraction)
+    counts, fractions = integrate(inputs.detach() * dt, state.fraction)
     wholes = torch_plain.sum_of_counts(counts, state.whole)
     # The mean of what is on the grid, so that time may be cut anywhere.
     means = straight_through(

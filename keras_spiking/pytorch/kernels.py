@@ -18,6 +18,11 @@ def spike(rates: Any, voltage: Any, dt: float, rectify: bool = False) -> tuple[A
     return chosen.spike(rates, voltage, dt, rectify=rectify)
 
 
+def integrate(increments: Any, voltage: Any) -> tuple[Any, Any]:
+    """As `keras_spiking.kernels.integrate`."""
+    return kernels.integrate(increments, voltage)
+
+
 def accumulate_and_fire(
     rates: Any, state: Any, dt: float, rectify: bool = False, negative_spikes: bool = True
 ) -> tuple[Any, Any]:

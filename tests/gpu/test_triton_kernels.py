@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 from gpu import triton_kernels  # noqa: E402
-from keras_spiking.kernels import torch_recurrence, torch_spikes  # noqa: E402
+from keras_spiking.kernels import torch_filters, torch_spikes  # noqa: E402
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 both_layouts = pytest.mark.parametrize("time_axis", [0, 1])
@@ -60,10 +60,10 @@ def test_filters_and_their_gradients_agree(time, features, time_axis, order):
     initial = tuple(draw(3, *features) for _ in range(order))
     each = (log_decay, coupling, gains, inputs, initial)
     levels = triton_kernels.linear_filter(*each, time_axis)
-    assert_close(levels, torch_recurrence.run_filter(*each, time_axis), 1e-6)
+    assert_close(levels, torch_filters.run_filter(*each, time_axis), 1e-6)
     upstream = [torch.randn_like(inputs) for _ in range(order)]
     got = triton_kernels.linear_filter_gradients(*each, levels, upstream, time_axis)
-    expected = torch_recurrence.filter_gradients(*each, levels, upstream, time_axis)
+    expected = torch_filters.filter_gradients(*each, levels, upstream, time_axis)
     assert_close(flat(got, order), flat(expected, order), 1e-5)
 
 

@@ -10,11 +10,10 @@ from keras import ops
 import keras_spiking
 from keras_spiking import kernels
 from keras_spiking.kernels import portable
-from tests.compiled import BACKEND, MODES, finite_differences, gradients, run
+from tests.compiled import BACKEND, MODES, SETTINGS, finite_differences, gradients, run
 
 every_mode = pytest.mark.parametrize("mode", MODES)
 both_layouts = pytest.mark.parametrize("time_axis", [0, 1])
-only_torch = pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile a loop")
 GRID = 2**23
 
 
@@ -123,7 +122,7 @@ def test_what_is_not_finite_stays_in_its_step_and_unit():
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="JAX computes in float32 unless x64 mode is on")
-@pytest.mark.parametrize("name", ["auto", "portable"])
+@pytest.mark.parametrize("name", SETTINGS)
 def test_float64_has_a_finer_grid(name, rng):
     keras_spiking.config.set_kernels(name)
     increments = rng.normal(size=(2, 100, 3))
@@ -280,8 +279,9 @@ def fresh(function):
 
 
 @every_mode
-def test_every_kernel_agrees_with_the_portable_one(mode, rng):
-    assert_kernels_agree(rng, "native", "portable", (2, 50, 3), mode)
+@pytest.mark.parametrize("setting", SETTINGS[:-1])
+def test_every_kernel_agrees_with_the_portable_one(setting, mode, rng):
+    assert_kernels_agree(rng, setting, "portable", (2, 50, 3), mode)
 
 
 def test_the_portable_kernel_has_the_gradients_of_its_operations(rng):
@@ -330,7 +330,7 @@ def test_the_end_of_a_filter_is_its_last_step(mode, time_axis, order, time, rng)
 
 
 @every_mode
-@pytest.mark.parametrize("setting", ["native", "portable"])
+@pytest.mark.parametrize("setting", SETTINGS)
 def test_the_gain_of_alpha_is_exact(mode, setting):
     keras_spiking.config.set_kernels(setting)
     ratio = np.logspace(-12, 4, 1001, dtype="float32")[None]
@@ -383,65 +383,37 @@ def test_spikes_in_hertz_have_the_gradient_of_the_rates(mode, time_axis, dtype, 
     np.testing.assert_array_equal(got[finite], expected[finite])
 
 
-@only_torch
+@pytest.mark.parametrize("setting", SETTINGS[:-1])
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e30])
 @pytest.mark.parametrize("units", [3, 17, 1024])
-@pytest.mark.parametrize("worth", [0, 10**6])
 @both_layouts
-def test_any_increments_and_widths_are_exact_on_torch(
-    scale, units, worth, time_axis, rng, monkeypatch
-):
-    set_worth(monkeypatch, worth)
+def test_any_increments_and_widths_are_exact(scale, units, time_axis, setting, rng):
     increments = (rng.normal(size=(2, 70, units)) * scale).astype("float32")
     voltage = rng.uniform(size=(2, units)).astype("float32")
-    assert_spikes_as_portable(increments, voltage, time_axis)
+    assert_spikes_as_portable(setting, increments, voltage, time_axis)
 
 
-@only_torch
-@pytest.mark.parametrize("on_cpu", [True, False])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("increments", ["from 0 to 1", "hardly less", "hardly more", "any"])
-def test_edges_of_the_grid_are_exact_on_torch(increments, dtype, on_cpu, rng, monkeypatch):
-    # What does not run on the CPU takes operations that every device has.
-    monkeypatch.setattr("keras_spiking.kernels.torch_spikes.on_cpu", lambda _: on_cpu)
+@pytest.mark.parametrize("setting", SETTINGS[:-1])
+@pytest.mark.parametrize("units", [17, 1100])
+@pytest.mark.parametrize("dtype", ["float32", "float64"][: 1 if BACKEND == "jax" else 2])
+def test_edges_of_the_grid_are_exact(dtype, units, setting, rng):
     step = 2.0 ** -{"float32": 23, "float64": 52}[dtype]
     edges = [0.0, -0.0, step / 2, step, 1.5 * step, 2.5 * step, 0.5 - step, 0.5]
-    edges += [1 - 2 * step, 1 - step, 1 - step / 2, 1.0]
-    if increments in ("hardly less", "any"):
-        edges += [-step / 2, -0.75 * step]
-    if increments in ("hardly more", "any"):
-        edges += [1 + step]
-    if increments == "any":
-        edges += [-step, -0.5, -1.0, 254.5, 1e30, -1e30, np.nan, np.inf, -np.inf]
-    chosen = rng.choice(edges, size=(2, 90, 17)).astype(dtype)
-    voltage = rng.choice([0.0, step, 0.5, 1 - step, 0.25], size=(2, 17)).astype(dtype)
-    assert_spikes_as_portable(chosen, voltage, time_axis=1)
+    edges += [1 - 2 * step, 1 - step, 1 - step / 2, 1.0, -step / 2, -0.75 * step, 1 + step]
+    edges += [-step, -0.5, -1.0, 254.5, 1e30, -1e30, np.nan, np.inf, -np.inf]
+    chosen = rng.choice(edges, size=(2, 90, units)).astype(dtype)
+    voltage = rng.choice([0.0, step, 0.5, 1 - step, 0.25], size=(2, units)).astype(dtype)
+    assert_spikes_as_portable(setting, chosen, voltage, time_axis=1)
 
 
-def set_worth(monkeypatch, elements):
-    """How many elements must be in a step, and side by side, for steps to be added one by one."""
-    for name in ("_ELEMENTS_WORTH_A_CALL", "_ELEMENTS_WORTH_A_ROW"):
-        monkeypatch.setattr(f"keras_spiking.kernels.torch_spikes.{name}", elements)
-
-
-def assert_spikes_as_portable(increments, voltage, time_axis):
-    arrays = layout(increments, time_axis), voltage
-    got = run(lambda *each: kernels.integrate_and_fire(*each, time_axis), *arrays)
-    keras_spiking.config.set_kernels("portable")
-    expected = run(lambda *each: kernels.integrate_and_fire(*each, time_axis), *arrays)
-    for one, other in zip(got, expected, strict=True):
+def assert_spikes_as_portable(setting, increments, voltage, time_axis):
+    results = []
+    for each in (setting, "portable"):
+        keras_spiking.config.set_kernels(each)
+        arrays = layout(increments, time_axis), voltage
+        results.append(run(lambda *each: kernels.integrate_and_fire(*each, time_axis), *arrays))
+    for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-@only_torch
-@pytest.mark.parametrize("elements", [1, 40, 300])
-@pytest.mark.parametrize("time", [1, 31, 32, 33, 64, 100])
-@pytest.mark.parametrize("worth", [0, 10**6])
-def test_spans_on_torch_do_not_change_results(elements, time, worth, rng, monkeypatch):
-    # 6 elements a step: from blocks of four steps, one at a time, to several blocks at once.
-    monkeypatch.setattr("keras_spiking.kernels.torch_spans._ELEMENTS", elements)
-    set_worth(monkeypatch, worth)
-    assert_kernels_agree(rng, "native", "portable", (2, time, 3))
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow builds a graph to count")

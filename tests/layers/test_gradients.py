@@ -12,12 +12,11 @@ from scipy.special import erf
 
 import keras_spiking
 from tests import reference
-from tests.compiled import BACKEND, finite_differences, gradients
+from tests.compiled import BACKEND, SETTINGS, finite_differences, gradients
 
 IS_FLOAT32 = BACKEND == "jax" and os.environ.get("JAX_ENABLE_X64") != "1"
 in_float64 = pytest.mark.skipif(IS_FLOAT32, reason="JAX runs these in a process of their own")
 
-KERNELS = ["native", "portable"]
 DT = 0.02
 STEP = 3e-6  # of the differences
 TAU = np.array([0.02, 0.05, 0.4])
@@ -35,7 +34,7 @@ def test_jax_passes_all_of_these_in_a_process_with_float64():
     environment = {**os.environ, "JAX_ENABLE_X64": "1"}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout
-    assert "14 passed, 1 skipped" in ran.stdout  # the skipped one is this
+    assert f"{7 * len(SETTINGS)} passed, 1 skipped" in ran.stdout  # the skipped one is this
 
 
 def close(actual, expected):
@@ -72,7 +71,7 @@ def test_filter_from_its_initial_level(name, sequences, masked, rng):
 
     arrays = [x, level, tau]
     expected = [finite_differences(expected_loss, arrays, index, STEP) for index in range(3)]
-    for kernels in KERNELS:
+    for kernels in SETTINGS:
         keras_spiking.config.set_kernels(kernels)
         close(gradients(loss, *arrays), expected)
 
@@ -104,7 +103,7 @@ def test_filter_from_a_given_state(name, rng):
 
     arrays = [x, tau, state]
     expected = [finite_differences(expected_loss, arrays, index, STEP) for index in range(3)]
-    for kernels in KERNELS:
+    for kernels in SETTINGS:
         keras_spiking.config.set_kernels(kernels)
         for_x, for_level, *others = gradients(loss, x, LEVEL.reshape(shape), tau, state)
         close([for_x, *others], expected)
@@ -143,7 +142,7 @@ def test_spikes_pass_the_gradient_of_the_activation(name, masked, rng):
         return np.sum(oracle(x) * weights * (1.0 if mask is None else mask[..., None]))
 
     expected = finite_differences(expected_loss, [x], 0, STEP)
-    for kernels in KERNELS:
+    for kernels in SETTINGS:
         keras_spiking.config.set_kernels(kernels)
         for_x, for_voltage = gradients(loss, x, voltage)
         close([for_x], [expected])

@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_spiking
 from tests import reference
-from tests.compiled import MODES, gradients
+from tests.compiled import MODES, SETTINGS, gradients
 
 DT = 0.01
 TAU = DT / np.array([1e-4, 1e-3, 0.01, 0.1, 0.49, 0.51, 1, 3, 8, 10, 15, 20, 25, 30])
@@ -44,7 +44,7 @@ def assert_slopes_are_exact(name, call, layer, shape, rng, sequences=True, mode=
 
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if "unknown" not in mode])
-@pytest.mark.parametrize("kernels", ["native", "portable"])
+@pytest.mark.parametrize("kernels", SETTINGS)
 @pytest.mark.parametrize("sequences", [True, False], ids=["sequence", "last output"])
 @every_filter
 def test_a_layer(name, sequences, kernels, mode, rng):

@@ -21,8 +21,10 @@ SCRIPTS = {
 
         before = set(sys.modules)
         import keras_spiking.pytorch
+        from keras_spiking import config
         from keras_spiking.pytorch import Alpha, Lowpass, SpikingActivation, TemporalAvgPool
 
+        config.set_kernels("native")  # and not Numba, where it is installed
         for module in (
             SpikingActivation(torch.relu), Lowpass(0.1, 3), Alpha(0.1, 3), TemporalAvgPool()
         ):
