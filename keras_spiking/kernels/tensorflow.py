@@ -9,8 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_spiking.kernels import LARGEST, portable, tensorflow_numba
+from keras_spiking.kernels import portable, tensorflow_numba
 from keras_spiking.kernels.tensorflow_choice import kernels_for, loops_are_chosen, runs_on_cpu
+from keras_spiking.kernels.tensorflow_step import compiled, count_spikes, fire_once
 
 __all__ = ["loops_are_chosen", "runs_on_cpu"]
 
@@ -22,24 +23,29 @@ alpha_gain = portable.alpha_gain
 expm1 = tf.math.expm1
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return tf.function(function, jit_compile=True, autograph=False)
-
-
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
-    kind = kernels_for(increments)
+    kind = kernels_for(increments, time_axis)
     if kind == "portable":
         return portable.integrate_and_fire(increments, voltage, time_axis)
     increments = of_known_batch(increments, voltage, time_axis)
-    if kind == "numba":
+    fire = _fire_and_scale(increments, time_axis, kind)
+    if fire is None:
+        counts, final = _fire(time_axis)(increments, voltage)
+    else:
         one = tf.ones((), increments.dtype)
-        return tensorflow_numba.fire([increments, voltage, one, one], time_axis, rectify=False)
-    counts, final = _fire(time_axis)(increments, voltage)
-    return of_shape(counts, increments.shape), final
+        counts, final = fire([increments, voltage, one, one], time_axis, rectify=False)
+    return of_shape(counts, increments.shape), of_shape(final, voltage.shape)
+
+
+def _fire_and_scale(rates: Any, time_axis: int, kind: str) -> Callable[..., Any] | None:
+    """What goes from rates to spikes in hertz in one pass, if something does."""
+    if kind != "portable" and rates.shape[time_axis] == 1 and not tf.executing_eagerly():
+        return fire_once
+    return tensorflow_numba.fire if kind == "numba" else None
 
 
 def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
-    if kernels_for(increments) != "numba":
+    if kernels_for(increments, time_axis) != "numba":
         return portable.integrate(increments, voltage, time_axis)
     increments = of_known_batch(increments, voltage, time_axis)
     return tensorflow_numba.integrate(increments, voltage, time_axis)
@@ -86,25 +92,10 @@ def _fire(time_axis: int) -> Callable[..., Any]:
     return compiled(fire)
 
 
-def count_spikes(increment: Any, voltage: Any) -> tuple[Any, Any]:
-    """The spikes of one step, and the voltage after it."""
-    digits = 52 if increment.dtype == tf.float64 else 23
-    most = LARGEST[digits] * 2.0**-digits
-    rounded = tf.round(increment * 2.0**digits) * 2.0**-digits
-    whole = tf.floor(rounded)
-    # Limits what has overflowed: to limit what may overflow takes twice as long.
-    within = tf.abs(increment) < most
-    # Exact: neither term reaches 1, and both are on the grid.
-    raised = voltage + tf.where(within, rounded - whole, 0.0)
-    whole = tf.where(within, whole, portable.saturate(increment, most))
-    carry = tf.floor(raised)
-    return whole + carry, raised - carry
-
-
 def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> tuple[Any, ...]:
-    kind = kernels_for(inputs)
+    kind = kernels_for(inputs, time_axis)
     return _linear_filter(log_decay, coupling, gains, inputs, initial, time_axis, kind)
 
 
@@ -340,7 +331,8 @@ def straight_through(rates: Any, spikes: Any) -> Any:
 def spike(
     rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
 ) -> tuple[Any, Any]:
-    if rates.dtype != voltage.dtype or kernels_for(rates) != "numba":
+    fire = _fire_and_scale(rates, time_axis, kernels_for(rates, time_axis))
+    if rates.dtype != voltage.dtype or fire is None:
         return portable.spike(
             rates, voltage, dt, time_axis, rectify, integrate_and_fire, straight_through
         )
@@ -356,7 +348,7 @@ def spike(
                 upstream = tf.raw_ops.ReluGrad(gradients=upstream, features=rates)
             return upstream, *[None] * len(others)
 
-        return tensorflow_numba.fire(tensors, time_axis, rectify), gradients
+        return fire(tensors, time_axis, rectify), gradients
 
     spikes, final = run(rates, voltage, *scales)
     return of_shape(spikes, rates.shape), of_shape(final, voltage.shape)

@@ -15,9 +15,9 @@ _USUAL_SIZE = 32
 _ELEMENTS_WORTH_A_CALL = 2**14
 
 
-def kernels_for(sequence: Any) -> str:
+def kernels_for(sequence: Any, time_axis: int) -> str:
     """The kernels for a sequence: `"numba"`, `"native"` or `"portable"`."""
-    if _numba_runs(sequence):
+    if _numba_runs(sequence, time_axis):
         return "numba"
     return "native" if loops_are_chosen() else "portable"
 
@@ -36,13 +36,13 @@ def runs_on_cpu() -> bool:
     return not tf.config.list_logical_devices("GPU")
 
 
-def _numba_runs(sequence: Any) -> bool:
+def _numba_runs(sequence: Any, time_axis: int) -> bool:
     """Whether Numba's loops run, which in a graph are Python functions.
 
     XLA cannot compile those, nor can they be exported. TensorFlow does not tell whether a graph
     will be, so that unless Numba is asked for by name, it runs only eagerly and in the graphs of
     Keras's own steps, which nobody exports. There, a call of Python takes longer than XLA's loop
-    does for a small sequence.
+    does for a small sequence, or for one step.
     """
     if not numba_is_chosen() or not cpu.takes(sequence.dtype.name) or not runs_on_cpu():
         return False
@@ -51,7 +51,7 @@ def _numba_runs(sequence: Any) -> bool:
         graph = tf.compat.v1.get_default_graph()
         if _xla_compiles(graph):
             return False
-        if config.setting() != "numba" and not (_keras_runs(graph) and _is_large(sequence)):
+        if config.setting() != "numba" and not (_keras_runs(graph) and _pays(sequence, time_axis)):
             return False
     return not _numbers_are_checked()
 
@@ -78,9 +78,9 @@ def _keras_runs(graph: Any) -> bool:
     return getattr(graph, "name", None) in _STEPS_OF_KERAS
 
 
-def _is_large(sequence: Any) -> bool:
+def _pays(sequence: Any, time_axis: int) -> bool:
     sizes = [_USUAL_SIZE if size is None else size for size in sequence.shape]
-    return math.prod(sizes) >= _ELEMENTS_WORTH_A_CALL
+    return sizes[time_axis] > 1 and math.prod(sizes) >= _ELEMENTS_WORTH_A_CALL
 
 
 def _numbers_are_checked() -> bool:

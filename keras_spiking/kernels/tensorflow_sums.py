@@ -9,8 +9,6 @@ import tensorflow as tf
 from keras_spiking.kernels import portable, running, tensorflow_numba
 from keras_spiking.kernels.tensorflow import (
     at,
-    compiled,
-    count_spikes,
     cut,
     of_known_batch,
     of_shape,
@@ -19,6 +17,7 @@ from keras_spiking.kernels.tensorflow import (
     time_first,
 )
 from keras_spiking.kernels.tensorflow_choice import kernels_for
+from keras_spiking.kernels.tensorflow_step import compiled, count_spikes
 
 
 def accumulate_and_fire(
@@ -29,7 +28,7 @@ def accumulate_and_fire(
     rectify: bool = False,
     negative_spikes: bool = True,
 ) -> tuple[Any, Any]:
-    kind = kernels_for(rates)
+    kind = kernels_for(rates, time_axis)
     if kind == "portable":
         return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
     # Of the sizes of neurons, TensorFlow may know some of one tensor, and others of another.
