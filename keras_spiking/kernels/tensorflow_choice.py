@@ -12,7 +12,7 @@ from keras_spiking.kernels import cpu, native_is_chosen, numba_is_chosen
 _STEPS_OF_KERAS = "one_step_on_data", "one_step_on_data_distributed", "multi_step_on_data"
 # What an unknown size counts as, and the elements from which a call of Python pays in a graph.
 _USUAL_SIZE = 32
-_ELEMENTS_WORTH_A_CALL = 2**14
+_ELEMENTS_WORTH_A_CALL = 2**17
 
 
 def kernels_for(sequence: Any, time_axis: int) -> str:
