@@ -33,7 +33,8 @@ def set_kernels(name: Any) -> None:
     While TensorFlow checks numbers (`tf.debugging.enable_check_numerics`), which compiled loops
     cannot, the portable kernels run whatever is set.
     On JAX, only the portable filters have forward-mode derivatives: `jax.jvp`, `jax.jacfwd` and
-    `jax.hessian` need them.
+    `jax.hessian` need them. `jax.export` refuses the loops of Numba, which long sequences of known
+    shape run on a CPU: set `"native"` before it. Keras's own `model.export` needs no such care.
 
     Args:
         name: `"auto"`, the default, for what is fastest on the device in use; `"numba"` for loops

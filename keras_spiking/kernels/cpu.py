@@ -104,8 +104,34 @@ def _run(name: str, like: Any, time_axis: int, threads: int, *arguments: Any) ->
         _compile(name, loop, arguments)
         _compiled.add((name, like.dtype))
     first, *others = layout.parts(threads)
-    futures = [_pool().submit(loop, part, *arguments) for part in others]
-    loop(first, *arguments)
+    futures = [_begin(loop, part, arguments) for part in others]
+    try:
+        loop(first, *arguments)
+    finally:
+        _finish(futures)
+
+
+def _begin(loop: Any, part: Any, arguments: Any) -> "concurrent.futures.Future[None]":
+    """Runs a loop in another thread; in this one if the interpreter is about to end."""
+    try:
+        return _pool().submit(loop, part, *arguments)
+    except RuntimeError:  # It starts no more work by then.
+        loop(part, *arguments)
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        done.set_result(None)
+        return done
+
+
+def _finish(futures: Any) -> None:
+    """Waits for threads. An interrupt waits too: whoever called may free memory they write to."""
+    interrupt = None
+    while not all(future.done() for future in futures):
+        try:
+            concurrent.futures.wait(futures)
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
     for future in futures:
         future.result()
 

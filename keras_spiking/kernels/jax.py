@@ -1,4 +1,7 @@
-"""The kernels on JAX: on a CPU, one compiled loop over time that touches each element once."""
+"""The kernels on JAX: on a CPU, one compiled loop over time that touches each element once.
+
+Numba compiles it (`jax_numba.py`), or XLA, as below.
+"""
 
 import functools
 from typing import Any
@@ -8,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from keras_spiking import config
-from keras_spiking.kernels import LARGEST, native_is_chosen, portable
+from keras_spiking.kernels import LARGEST, jax_numba, native_is_chosen, portable
 
 uniform = portable.uniform
 filter_end = portable.filter_end
@@ -32,6 +35,8 @@ def loops_are_chosen(sequence: Any, time_axis: int) -> bool:
 
 
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    if jax_numba.is_chosen(increments, voltage):
+        return jax_numba.fire(increments, voltage, 1.0, 1.0, time_axis, False)
     if not loops_are_chosen(increments, time_axis):
         return portable.integrate_and_fire(increments, voltage, time_axis)
     return _fire(increments, voltage, time_axis)
@@ -85,7 +90,11 @@ def linear_filter(
 def _linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
 ) -> tuple[Any, ...]:
-    run = _filter if loops_are_chosen(inputs, time_axis) else portable.linear_filter
+    run = portable.linear_filter
+    if jax_numba.is_chosen(inputs, log_decay, coupling, *gains, *initial):
+        run = jax_numba.linear_filter
+    elif loops_are_chosen(inputs, time_axis):
+        run = _filter
     return run(log_decay, coupling, gains, inputs, initial, time_axis)
 
 
@@ -99,7 +108,9 @@ def _forward(
 def _backward(time_axis: int, kept: Any, upstream: Any) -> Any:
     log_decay, coupling, gains, inputs, initial, levels = kept
     run = portable.linear_filter_gradients
-    if loops_are_chosen(inputs, time_axis):
+    if jax_numba.is_chosen(inputs, log_decay, coupling, *gains, *initial):
+        run = _numba_gradients
+    elif loops_are_chosen(inputs, time_axis):
         run = _filter_gradients
     return run(log_decay, coupling, gains, inputs, initial, levels, upstream, time_axis)
 
@@ -184,6 +195,18 @@ def _filter_gradients(
     )
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(7,))
+def _numba_gradients(*each: Any) -> Any:
+    return jax_numba.linear_filter_gradients(*each)
+
+
+@_numba_gradients.defjvp
+def _(time_axis: int, primals: Any, tangents: Any) -> Any:
+    """XLA's loop has derivatives."""
+    run = functools.partial(_filter_gradients, time_axis=time_axis)
+    return _numba_gradients(*primals, time_axis), jax.jvp(run, primals, tangents)[1]
+
+
 def _zeros(states: Any) -> list[Any]:
     return [jnp.zeros_like(state) for state in states]
 
@@ -206,6 +229,16 @@ def _(primals: Any, tangents: Any) -> Any:
     return primals[1], tangents[0]
 
 
-spike = functools.partial(
-    portable.spike, integrate_and_fire=integrate_and_fire, straight_through=straight_through
-)
+def spike(
+    rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
+) -> tuple[Any, Any]:
+    sequence = jax.ShapeDtypeStruct(rates.shape, voltage.dtype)
+    if not jax_numba.is_chosen(sequence, dt):
+        kernels = {"integrate_and_fire": integrate_and_fire, "straight_through": straight_through}
+        return portable.spike(rates, voltage, dt, time_axis, rectify, **kernels)
+    # Here `dt` may be a number of double precision.
+    scales = dt, 1.0 / dt
+    wide = rates.astype(voltage.dtype)
+    spikes, final = jax_numba.fire(wide, voltage, *scales, time_axis, rectify)
+    rates = jax.nn.relu(rates) if rectify else rates
+    return straight_through(rates, portable.cast(spikes, rates.dtype)), final

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from keras_spiking.kernels import portable, running
+from keras_spiking.kernels import jax_numba, portable, running
 from keras_spiking.kernels.jax import at, count_spikes, loops_are_chosen, put
 
 
@@ -19,10 +19,10 @@ def accumulate_and_fire(
     rectify: bool = False,
     negative_spikes: bool = True,
 ) -> tuple[Any, Any]:
-    if not loops_are_chosen(rates, time_axis):
-        return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
     # The height of a spike is computed here, where `dt` may be a number of double precision.
     scales = dt, 1.0 / dt
+    if not (jax_numba.is_chosen(rates, dt, *state) or loops_are_chosen(rates, time_axis)):
+        return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
     return _accumulate(rates, tuple(state), scales, time_axis, rectify, negative_spikes)
 
 
@@ -30,14 +30,22 @@ def accumulate_and_fire(
 def _accumulate(
     rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
 ) -> tuple[Any, Any]:
-    return _accumulate_loop(rates, state, scales, time_axis, rectify, negative_spikes)[:2]
+    return _run(rates, state, scales, time_axis, rectify, negative_spikes)[:2]
+
+
+def _run(
+    rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
+) -> tuple[Any, Any, Any]:
+    """Spikes, final state, and the steps that the gradient passes, None for all."""
+    is_chosen = jax_numba.is_chosen(rates, *state, *scales)
+    run = jax_numba.accumulate if is_chosen else _accumulate_loop
+    return run(rates, state, scales, time_axis, rectify, negative_spikes)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _accumulate_loop(
     rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
 ) -> tuple[Any, Any, Any]:
-    """Spikes, final state, and the steps that the gradient passes, None for all."""
     floor, voltage, emitted, origin = state
     dt, height = scales
 
@@ -64,9 +72,7 @@ def _accumulate_loop(
 def _accumulate_forward(
     rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
 ) -> Any:
-    spikes, final, active = _accumulate_loop(
-        rates, state, scales, time_axis, rectify, negative_spikes
-    )
+    spikes, final, active = _run(rates, state, scales, time_axis, rectify, negative_spikes)
     return (spikes, final), (active, state, scales)
 
 
@@ -76,7 +82,9 @@ def _accumulate_backward(
     active, *others = kept
     for_rates, _ = upstream
     if rectify:
-        for_rates = _gradient_of_relu_of_sum(for_rates, active, time_axis)
+        is_chosen = jax_numba.is_chosen(for_rates)
+        run = _numba_gradient if is_chosen else _gradient_of_relu_of_sum
+        for_rates = run(for_rates, active, time_axis)
     return for_rates, *jax.tree.map(jnp.zeros_like, others)
 
 
@@ -97,3 +105,16 @@ def _gradient_of_relu_of_sum(upstream: Any, active: Any, time_axis: int) -> Any:
 
     zero = jnp.zeros_like(at(upstream, 0, time_axis))
     return lax.fori_loop(0, length, step, (jnp.zeros_like(upstream), zero, zero))[0]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _numba_gradient(upstream: Any, active: Any, time_axis: int) -> Any:
+    return jax_numba.accumulate_gradient(upstream, active, time_axis)
+
+
+@_numba_gradient.defjvp
+def _(time_axis: int, primals: Any, tangents: Any) -> Any:
+    """It is linear; XLA's loop has derivatives."""
+    (_, active), (change, _) = primals, tangents
+    slope = _gradient_of_relu_of_sum(change, active, time_axis)
+    return _numba_gradient(*primals, time_axis), slope

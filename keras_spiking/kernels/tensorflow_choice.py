@@ -79,8 +79,10 @@ def _keras_runs(graph: Any) -> bool:
 
 
 def _pays(sequence: Any, time_axis: int) -> bool:
+    if sequence.shape[time_axis] is None:  # XLA would compile a loop for each length.
+        return True
     sizes = [_USUAL_SIZE if size is None else size for size in sequence.shape]
-    return sizes[time_axis] > 1 and math.prod(sizes) >= _ELEMENTS_WORTH_A_CALL
+    return sequence.shape[time_axis] > 1 and math.prod(sizes) >= _ELEMENTS_WORTH_A_CALL
 
 
 def _numbers_are_checked() -> bool:
