@@ -182,12 +182,14 @@ def fire(
     time_axis: int = 1,
     threads: int = 1,
 ) -> None:
-    """Spikes of `height` by `rates * dt`, and the voltages at the end, or after every step."""
+    """Spikes of `height` by `rates * dt`, and the voltages at the end, or after every step.
+
+    Both may differ between units, as (..., units) arrays.
+    """
     rates = np.ascontiguousarray(rates)
-    number = rates.dtype.type
     voltages = np.empty(0, rates.dtype) if voltages is None else voltages
     start = _state(voltage, rates, time_axis)
-    scales = number(dt), number(height)
+    scales = _per_unit(dt, rates), _per_unit(height, rates)
     results = spikes, voltages, final
     _run("fire", rates, time_axis, threads, rates, start, *scales, bool(rectify), *results)
 

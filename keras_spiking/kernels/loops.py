@@ -133,22 +133,27 @@ def fire(
     shape: Any,
     rates: Any,
     voltage: Any,
-    dt: Any,
-    height: Any,
+    seconds: Any,
+    heights: Any,
     rectify: bool,
     spikes: Any,
     voltages: Any,
     final: Any,
 ) -> None:
-    """Spikes of `height`; and the voltages of each step, if there is room for them."""
+    """Spikes; and the voltages of each step, if there is room for them.
+
+    What rates are multiplied by, and spikes, is one number for each unit.
+    """
     first_sample, end, first, last, steps, units, of_sample, of_step, block = _unsigned(part, shape)
     spike, most = _spike_in_grid(rates), _most(rates)
     grid, zero = rates.dtype.type(1) / spike, rates.dtype.type(0)
     keep = voltages.size > 0
-    now = scratch(rates)
-    for sample in range(first_sample, end):
-        for left in range(first, last, block):
-            count = min(block, last - left)
+    now, dt, height = scratch(rates), scratch(rates), scratch(rates)
+    for left in range(first, last, block):
+        count = min(block, last - left)
+        for unit in range(count):
+            dt[unit], height[unit] = seconds[left + unit], heights[left + unit]
+        for sample in range(first_sample, end):
             state = sample * units + left
             for unit in range(count):
                 now[unit] = _to_grid(voltage[state + unit], spike, grid)
@@ -158,14 +163,14 @@ def fire(
                     for unit in range(count):
                         rate = rates[at + unit]
                         rate = zero if rate < zero else rate
-                        number, now[unit] = _count(rate * dt, now[unit], spike, grid, most)
-                        spikes[at + unit] = number * height
+                        number, now[unit] = _count(rate * dt[unit], now[unit], spike, grid, most)
+                        spikes[at + unit] = number * height[unit]
                 else:
                     for unit in range(count):
                         number, now[unit] = _count(
-                            rates[at + unit] * dt, now[unit], spike, grid, most
+                            rates[at + unit] * dt[unit], now[unit], spike, grid, most
                         )
-                        spikes[at + unit] = number * height
+                        spikes[at + unit] = number * height[unit]
                 if keep:
                     for unit in range(count):
                         voltages[at + unit] = now[unit]

@@ -30,31 +30,10 @@ def fire(
     rates: Any, voltage: Any, dt: Any, height: Any, rectify: bool, time_axis: int
 ) -> tuple[Any, Any]:
     """Spikes of `height`, and the final voltage."""
-    by_channel = isinstance(dt, torch.Tensor) and dt.dim() > 0
-    if by_channel:
-        increments = torch.mul(rates, dt, out=_like(rates))
-        spikes, final = _fire(increments, voltage, 1.0, 1.0, rectify, time_axis, True)
-        return spikes.mul_(height), final
-    return _fire(rates, voltage, float(dt), float(height), rectify, time_axis)
-
-
-def _fire(
-    rates: Any,
-    voltage: Any,
-    dt: float,
-    height: float,
-    rectify: bool,
-    time_axis: int,
-    may_overwrite: bool = False,
-) -> tuple[Any, Any]:
-    spikes = _like(rates)
-    # New memory takes the system long to give; the loop is done with a step when it writes there.
-    if may_overwrite and rates.shape[time_axis] == 1:
-        final = rates.squeeze(time_axis)
-    else:
-        final = _state(rates, time_axis)
+    spikes, final = _like(rates), _state(rates, time_axis)
     now, start, out, end = _arrays(rates, voltage, spikes, final)
-    cpu.fire(now, start, dt, height, out, end, rectify=rectify, **_options(time_axis))
+    scales = (_array(each) if isinstance(each, torch.Tensor) else each for each in (dt, height))
+    cpu.fire(now, start, *scales, out, end, rectify=rectify, **_options(time_axis))
     return spikes, final
 
 
