@@ -157,8 +157,8 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
 def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
     """Counts the spikes of each step, and keeps the voltages; see the module's docstring."""
     # On torch, `keras.ops` sums integers in 32 bits.
-    module = "torch_plain" if _name() == "torch" else "portable"
-    return _module(module).integrate(increments, voltage, time_axis)
+    modules = {"tensorflow": "tensorflow", "torch": "torch_plain"}
+    return _module(modules.get(_name(), "portable")).integrate(increments, voltage, time_axis)
 
 
 def accumulate_and_fire(

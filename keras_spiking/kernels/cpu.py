@@ -129,12 +129,18 @@ def _flat(argument: Any) -> Any:
 
 def _state(array: Any, like: Any, time_axis: int) -> Any:
     """A state for each sample of a sequence, in its type."""
-    shape = like.shape[1 - time_axis], *like.shape[2:]
-    return np.ascontiguousarray(np.broadcast_to(array, shape), like.dtype)
+    return _of_shape(array, (like.shape[1 - time_axis], *like.shape[2:]), like.dtype)
 
 
 def _per_unit(array: Any, like: Any) -> Any:
-    return np.ascontiguousarray(np.broadcast_to(array, (1, *like.shape[2:])), like.dtype)
+    return _of_shape(array, (1, *like.shape[2:]), like.dtype)
+
+
+def _of_shape(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    # What NumPy broadcasts is for reading alone: for such arrays, Numba would compile once more.
+    array = np.asarray(array, dtype)
+    same = array.shape == shape
+    return np.ascontiguousarray(array) if same else np.broadcast_to(array, shape).copy()
 
 
 def fire(

@@ -1,4 +1,7 @@
-"""The kernels on TensorFlow: on a CPU, one loop over time, compiled by XLA also within a graph."""
+"""The kernels on TensorFlow: on a CPU, one loop over time, compiled also within a graph.
+
+By Numba where `tensorflow_choice.py` says so, and else by XLA.
+"""
 
 import functools
 from collections.abc import Callable
@@ -6,7 +9,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_spiking.kernels import LARGEST, native_is_chosen, portable
+from keras_spiking.kernels import portable, tensorflow_numba
+from keras_spiking.kernels.tensorflow_choice import kernels_for, loops_are_chosen, runs_on_cpu
+from keras_spiking.kernels.tensorflow_step import compiled, count_spikes, fire_once
+
+__all__ = ["loops_are_chosen", "runs_on_cpu"]
 
 # Exporters to TFLite and ONNX have no random numbers, and name the operation that they stop at.
 _ADVICE = "random_voltage__give_initial_voltage_to_export"
@@ -16,43 +23,32 @@ alpha_gain = portable.alpha_gain
 expm1 = tf.math.expm1
 
 
-def loops_are_chosen() -> bool:
-    """On a CPU. An accelerator waits for every step of a loop, so it sums by doubling.
-
-    Nor do loops suit a program that is being debugged: TensorFlow compiles no functions that run
-    eagerly, and XLA cannot compile operations that check numbers.
-    """
-    faster = runs_on_cpu() and not tf.config.functions_run_eagerly()
-    return native_is_chosen(faster) and not _numbers_are_checked()
-
-
-def runs_on_cpu() -> bool:
-    return not tf.config.list_logical_devices("GPU")
-
-
-def _numbers_are_checked() -> bool:
-    """Whether `tf.debugging.enable_check_numerics` is on, in this thread and at this moment.
-
-    TensorFlow has no function that tells, so this tries it on one number.
-    """
-    with tf.init_scope():
-        try:
-            tf.negative(float("nan"))
-        except tf.errors.InvalidArgumentError:
-            return True
-    return False
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return tf.function(function, jit_compile=True, autograph=False)
-
-
 def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
-    if not loops_are_chosen():
+    kind = kernels_for(increments, time_axis)
+    if kind == "portable":
         return portable.integrate_and_fire(increments, voltage, time_axis)
     increments = of_known_batch(increments, voltage, time_axis)
-    counts, final = _fire(time_axis)(increments, voltage)
-    return of_shape(counts, increments.shape), final
+    fire = _fire_and_scale(increments, time_axis, kind)
+    if fire is None:
+        counts, final = _fire(time_axis)(increments, voltage)
+    else:
+        one = tf.ones((), increments.dtype)
+        counts, final = fire([increments, voltage, one, one], time_axis, rectify=False)
+    return of_shape(counts, increments.shape), of_shape(final, voltage.shape)
+
+
+def _fire_and_scale(rates: Any, time_axis: int, kind: str) -> Callable[..., Any] | None:
+    """What goes from rates to spikes in hertz in one pass, if something does."""
+    if kind != "portable" and rates.shape[time_axis] == 1 and not tf.executing_eagerly():
+        return fire_once
+    return tensorflow_numba.fire if kind == "numba" else None
+
+
+def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+    if kernels_for(increments, time_axis) != "numba":
+        return portable.integrate(increments, voltage, time_axis)
+    increments = of_known_batch(increments, voltage, time_axis)
+    return tensorflow_numba.integrate(increments, voltage, time_axis)
 
 
 def of_known_batch(sequence: Any, state: Any, time_axis: int) -> Any:
@@ -96,27 +92,25 @@ def _fire(time_axis: int) -> Callable[..., Any]:
     return compiled(fire)
 
 
-def count_spikes(increment: Any, voltage: Any) -> tuple[Any, Any]:
-    """The spikes of one step, and the voltage after it."""
-    digits = 52 if increment.dtype == tf.float64 else 23
-    most = LARGEST[digits] * 2.0**-digits
-    rounded = tf.round(increment * 2.0**digits) * 2.0**-digits
-    whole = tf.floor(rounded)
-    # Limits what has overflowed: to limit what may overflow takes twice as long.
-    within = tf.abs(increment) < most
-    # Exact: neither term reaches 1, and both are on the grid.
-    raised = voltage + tf.where(within, rounded - whole, 0.0)
-    whole = tf.where(within, whole, portable.saturate(increment, most))
-    carry = tf.floor(raised)
-    return whole + carry, raised - carry
-
-
 def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> tuple[Any, ...]:
+    kind = kernels_for(inputs, time_axis)
+    return _linear_filter(log_decay, coupling, gains, inputs, initial, time_axis, kind)
+
+
+def _linear_filter(
+    log_decay: Any,
+    coupling: Any,
+    gains: Any,
+    inputs: Any,
+    initial: Any,
+    time_axis: int,
+    kind: str,
+) -> tuple[Any, ...]:
     order = len(gains)
     inputs = of_known_batch(inputs, initial[0], time_axis)
-    choice = time_axis, loops_are_chosen()
+    choice = time_axis, kind
     forward, backward = _filter(*choice)
 
     def unwatched(tensors: Any) -> Any:
@@ -154,18 +148,19 @@ def _arguments(tensors: Any, order: int) -> tuple[Any, Any, Any, Any, Any]:
 
 
 @functools.cache
-def _second(order: int, time_axis: int, loops: bool) -> Callable[..., Any]:
+def _second(order: int, time_axis: int, kind: str) -> Callable[..., Any]:
     """Gradients of the filter's gradients in its arguments and in what these are multiplied by.
 
     By way of filters, which have gradients in turn. In a graph, where no tape is needed: there is
-    none within `tf.autodiff.ForwardAccumulator`. `loops` says which kernels the graph holds.
+    none within `tf.autodiff.ForwardAccumulator`. `kind` says which kernels the graph holds.
     """
 
     def second(tensors: Any, *upstream: Any) -> Any:
         arguments = _arguments(tensors[:-order], order)
-        levels = linear_filter(*arguments, time_axis)
+        levels = _linear_filter(*arguments, time_axis, kind)
+        recurrence = functools.partial(_recurrence, kind)
         first = portable.linear_filter_gradients(
-            *arguments, levels, tensors[-order:], time_axis, _recurrence
+            *arguments, levels, tensors[-order:], time_axis, recurrence
         )
         zero = tf.UnconnectedGradients.ZERO
         return tf.gradients(_in_order(*first), tensors, upstream, unconnected_gradients=zero)
@@ -173,18 +168,22 @@ def _second(order: int, time_axis: int, loops: bool) -> Callable[..., Any]:
     return tf.function(second, autograph=False)
 
 
-def _recurrence(log_decay: Any, drive: Any, initial: Any, reverse: bool, time_axis: int) -> Any:
+def _recurrence(
+    kind: str, log_decay: Any, drive: Any, initial: Any, reverse: bool, time_axis: int
+) -> Any:
     """`portable.linear_recurrence` by a filter of one level."""
     drive = tf.reverse(drive, [time_axis]) if reverse else drive
     one, uncoupled = tf.ones_like(log_decay), tf.zeros_like(log_decay)
-    (levels,) = linear_filter(log_decay, uncoupled, (one,), drive, (initial,), time_axis)
+    (levels,) = _linear_filter(log_decay, uncoupled, (one,), drive, (initial,), time_axis, kind)
     return tf.reverse(levels, [time_axis]) if reverse else levels
 
 
 @functools.cache
-def _filter(time_axis: int, loops: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _filter(time_axis: int, kind: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The filter and its gradients."""
-    if not loops:
+    if kind == "numba":
+        return tensorflow_numba.linear_filter(time_axis)
+    if kind == "portable":
         return (
             functools.partial(portable.linear_filter, time_axis=time_axis),
             functools.partial(portable.linear_filter_gradients, time_axis=time_axis),
@@ -329,9 +328,30 @@ def straight_through(rates: Any, spikes: Any) -> Any:
     return tf.identity(spikes), lambda upstream: (upstream, None)
 
 
-spike = functools.partial(
-    portable.spike, integrate_and_fire=integrate_and_fire, straight_through=straight_through
-)
+def spike(
+    rates: Any, voltage: Any, dt: Any, time_axis: int = 1, rectify: bool = False
+) -> tuple[Any, Any]:
+    fire = _fire_and_scale(rates, time_axis, kernels_for(rates, time_axis))
+    if rates.dtype != voltage.dtype or fire is None:
+        return portable.spike(
+            rates, voltage, dt, time_axis, rectify, integrate_and_fire, straight_through
+        )
+    rates = of_known_batch(rates, voltage, time_axis)
+    scales = [tf.convert_to_tensor(each, rates.dtype) for each in (dt, 1.0 / dt)]
+
+    @tf.custom_gradient
+    def run(rates: Any, *others: Any) -> Any:
+        tensors = [tf.stop_gradient(each) for each in (rates, *others)]
+
+        def gradients(upstream: Any, _: Any) -> Any:
+            if rectify:
+                upstream = tf.raw_ops.ReluGrad(gradients=upstream, features=rates)
+            return upstream, *[None] * len(others)
+
+        return fire(tensors, time_axis, rectify), gradients
+
+    spikes, final = run(rates, voltage, *scales)
+    return of_shape(spikes, rates.shape), of_shape(final, voltage.shape)
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:

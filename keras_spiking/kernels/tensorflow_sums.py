@@ -6,19 +6,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_spiking.kernels import portable, running
+from keras_spiking.kernels import portable, running, tensorflow_numba
 from keras_spiking.kernels.tensorflow import (
     at,
-    compiled,
-    count_spikes,
     cut,
-    loops_are_chosen,
     of_known_batch,
     of_shape,
     padded,
     put,
     time_first,
 )
+from keras_spiking.kernels.tensorflow_choice import kernels_for
+from keras_spiking.kernels.tensorflow_step import compiled, count_spikes
 
 
 def accumulate_and_fire(
@@ -29,13 +28,15 @@ def accumulate_and_fire(
     rectify: bool = False,
     negative_spikes: bool = True,
 ) -> tuple[Any, Any]:
-    if not loops_are_chosen():
+    kind = kernels_for(rates, time_axis)
+    if kind == "portable":
         return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
     # Of the sizes of neurons, TensorFlow may know some of one tensor, and others of another.
     shape = functools.reduce(tf.TensorShape.merge_with, [each.shape for each in state])
     state = [of_shape(tf.identity(each), shape) for each in state]
     rates = of_known_batch(rates, state[0], time_axis)
-    forward, backward = _accumulate(time_axis, rectify, negative_spikes)
+    pair = tensorflow_numba.accumulate if kind == "numba" else _accumulate
+    forward, backward = pair(time_axis, rectify, negative_spikes)
     scales = [tf.convert_to_tensor(each, rates.dtype) for each in (dt, 1.0 / dt)]
 
     @tf.custom_gradient

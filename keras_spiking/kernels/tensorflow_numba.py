@@ -1,0 +1,200 @@
+"""The kernels on TensorFlow by loops that Numba compiles (`cpu.py`): Python functions in a graph.
+
+Nothing is copied on the way: TensorFlow takes over the memory of arrays that begin where its own
+tensors do.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_spiking.kernels import cpu
+
+_ALIGNMENT = 64
+
+
+def integrate(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
+    """The counts of spikes, and the voltages after every step."""
+    run = functools.partial(_fire, time_axis, False, True)
+    one = tf.ones((), increments.dtype)
+    like = [increments, increments, voltage]
+    counts, voltages, _ = _call(run, [increments, voltage, one, one], like)
+    return counts, voltages
+
+
+def fire(tensors: Any, time_axis: int, rectify: bool) -> tuple[Any, Any]:
+    """Spikes, and the final voltage, of rates, voltage, dt and height. Not differentiable."""
+    run = functools.partial(_fire, time_axis, rectify, False)
+    spikes, final = _call(run, tensors, tensors[:2])
+    return spikes, final
+
+
+def _fire(
+    time_axis: int, rectify: bool, keep: bool, rates: Any, voltage: Any, dt: Any, height: Any
+) -> list[Any]:
+    spikes, final = _empty_like(rates), _empty_state(rates, time_axis)
+    voltages = _empty_like(rates) if keep else None
+    cpu.fire(
+        rates,
+        voltage,
+        dt,
+        height,
+        spikes,
+        final,
+        voltages=voltages,
+        rectify=rectify,
+        time_axis=time_axis,
+        threads=_threads(),
+    )
+    return [spikes, voltages, final] if keep else [spikes, final]
+
+
+@functools.cache
+def accumulate(
+    time_axis: int, rectify: bool, negative_spikes: bool
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """As in `tensorflow_sums.py`: the spikes, and the gradient of rates."""
+    options = {"rectify": rectify, "negative_spikes": negative_spikes}
+
+    def run(rates: Any, *others: Any) -> list[Any]:
+        *state, dt, height = others
+        spikes = _empty_like(rates)
+        active = _empty(rates.shape if rectify else (0,), "uint8")
+        final = [_empty_state(rates, time_axis) for _ in range(3)]
+        arguments = rates, state, dt, height, spikes, active, final
+        cpu.accumulate(*arguments, **options, time_axis=time_axis, threads=_threads())
+        return [spikes, *final, active]
+
+    def forward(rates: Any, *others: Any) -> tuple[Any, list[Any], Any]:
+        active = tf.TensorSpec(rates.shape if rectify else (0,), "uint8")
+        spikes, *final, active = _call(run, [rates, *others], [rates, *others[:3], active])
+        return spikes, final, active
+
+    def run_back(upstream: Any, active: Any) -> list[Any]:
+        gradients = _empty_like(upstream)
+        cpu.accumulate_gradient(
+            upstream, active, gradients, time_axis=time_axis, threads=_threads()
+        )
+        return [gradients]
+
+    def backward(upstream: Any, active: Any) -> Any:
+        return _call(run_back, [upstream, active], [upstream])[0]
+
+    return forward, backward
+
+
+@functools.cache
+def linear_filter(time_axis: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The filter and its gradients."""
+
+    def run(log_decay: Any, coupling: Any, inputs: Any, *rest: Any) -> list[Any]:
+        order = len(rest) // 2
+        gains, initial = rest[:order], rest[order:]
+        levels = [_empty_like(inputs) for _ in gains]
+        arguments = log_decay, coupling, gains, inputs, initial, levels
+        cpu.linear_filter(*arguments, time_axis=time_axis, threads=_threads())
+        return levels
+
+    def forward(
+        log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any
+    ) -> tuple[Any, ...]:
+        tensors = [log_decay, coupling, inputs, *gains, *initial]
+        return tuple(_call(run, tensors, [inputs] * len(gains)))
+
+    def run_back(log_decay: Any, coupling: Any, inputs: Any, *rest: Any) -> list[Any]:
+        order = len(rest) // 4
+        gains, initial, levels, upstream = (
+            rest[first : first + order] for first in range(0, 4 * order, order)
+        )
+        for_inputs = _empty_like(inputs)
+        arguments = log_decay, coupling, gains, inputs, initial, levels, upstream, for_inputs
+        for_decay, for_coupling, for_gains, for_initial = cpu.linear_filter_gradients(
+            *arguments, time_axis=time_axis, threads=_threads()
+        )
+        return [for_decay, for_coupling, for_inputs, *for_gains, *for_initial]
+
+    def backward(
+        log_decay: Any,
+        coupling: Any,
+        gains: Any,
+        inputs: Any,
+        initial: Any,
+        levels: Any,
+        upstream: Any,
+    ) -> Any:
+        watched = [log_decay, coupling, inputs, *gains, *initial]
+        for_decay, for_coupling, for_inputs, *rest = _call(
+            run_back, [*watched, *levels, *upstream], watched
+        )
+        order = len(gains)
+        return for_decay, for_coupling, rest[:order], for_inputs, rest[order:]
+
+    return forward, backward
+
+
+def _threads() -> int:
+    return tf.config.threading.get_intra_op_parallelism_threads() or cpu.cores()
+
+
+def _call(function: Callable[..., Any], tensors: Any, like: Any) -> Any:
+    """Calls a function of arrays, now or when the graph runs.
+
+    Args:
+        function: Returns a list of arrays.
+        tensors: What it is called with.
+        like: For each of its results, something of the same type and shape.
+    """
+    if tf.executing_eagerly():
+        arrays = [_writable(np.asarray(tensor)) for tensor in tensors]
+        return [_as_tensor(result) for result in function(*arrays)]
+    types = [each.dtype for each in like]
+    results = tf.numpy_function(function, tensors, types, stateful=False)
+    for result, each in zip(results, like, strict=True):
+        result.set_shape(each.shape)
+    return results
+
+
+class _Memory:
+    """The memory of an array that may be written to, for NumPy; it stays while this does."""
+
+    def __init__(self, array: Any):
+        self._array = array
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def _writable(array: Any) -> Any:
+    """An array as one that may be written to: for others, Numba would compile once more."""
+    return array if array.flags.writeable else np.asarray(_Memory(array))
+
+
+def _as_tensor(array: Any) -> Any:
+    """An array as a tensor that is not a copy, as `tf.convert_to_tensor` makes."""
+    if _address(array) % _ALIGNMENT or not array.size:
+        return tf.convert_to_tensor(array)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+
+def _address(array: Any) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _empty_like(array: Any) -> Any:
+    return _empty(array.shape, array.dtype)
+
+
+def _empty_state(sequence: Any, time_axis: int) -> Any:
+    """For a number of each sample and unit."""
+    return _empty((sequence.shape[1 - time_axis], *sequence.shape[2:]), sequence.dtype)
+
+
+def _empty(shape: Any, dtype: Any) -> Any:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, "uint8")
+    first = -_address(memory) % _ALIGNMENT
+    return memory[first : first + size].view(dtype).reshape(shape)
