@@ -43,6 +43,11 @@ relative. Time is axis 1, or axis 0 with `time_axis=0`, whatever the number of f
     of the rates. `dt` is a number or a scalar tensor; `voltage` has the type to compute in. With
     `rectify` the rates are `relu(rates)`.
 
+`spike_by_channel(rates, voltage, dt, height, time_axis=1, rectify=False)`
+-> `(spikes, final_voltage)`
+    The same with a `dt`, and a height of spikes, for each value of the last axis; the gradient of
+    a rate is times both. The rates have the type to compute in.
+
 `uniform(shape, seed, dtype)` -> `values`
     Random voltages in [0, 1), on the grid. `seed` is an integer, for the same numbers at every
     call, compiled or not, or a `keras.random.SeedGenerator`, for others at every call.
@@ -208,6 +213,17 @@ def spike(
 ) -> tuple[Any, Any]:
     """Turns rates into spikes in hertz; see the module's docstring."""
     return _implementation().spike(rates, voltage, dt, time_axis, rectify)
+
+
+def spike_by_channel(
+    rates: Any, voltage: Any, dt: Any, height: Any, time_axis: int = 1, rectify: bool = False
+) -> tuple[Any, Any]:
+    """Turns rates into spikes of each channel's own height; see the module's docstring."""
+    if _name() == "tensorflow":
+        run = _module("tensorflow").spike_by_channel
+        return run(rates, voltage, dt, height, time_axis, rectify)
+    spikes, final = spike(rates * dt, voltage, 1.0, time_axis, rectify)
+    return spikes * height, final
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:

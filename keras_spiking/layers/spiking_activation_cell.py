@@ -208,14 +208,17 @@ class SpikingActivationCell(KerasSpikingCell):
         """
         if not isinstance(self.rate_scale, np.ndarray):
             return run(rates, self._seconds())
-        self._check_scale_fits(rates.shape[-1])
-        seconds = self._seconds()
-        heights = 1.0 / seconds
-        if not self._time_step.varies:
-            # As exact as for one number.
-            heights = ops.convert_to_tensor(1.0 / (self.dt * self.rate_scale), self.state_dtype)
+        seconds, heights = self._scales(rates)
         outputs, states = run(ops.cast(rates, self.state_dtype) * seconds, 1.0)
         return portable.cast(outputs * heights, self.compute_dtype), states
+
+    def _scales(self, rates: Any) -> list[Any]:
+        """For each channel, what rates are multiplied by, and how high its spikes are."""
+        self._check_scale_fits(rates.shape[-1])
+        if self._time_step.varies:
+            return [self._seconds(), 1.0 / self._seconds()]
+        heights = 1.0 / (self.dt * self.rate_scale)  # as exact as for one number
+        return [self._seconds(), ops.convert_to_tensor(heights, self.state_dtype)]
 
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
         return self._rates(inputs), states
@@ -254,13 +257,13 @@ class SpikingActivationCell(KerasSpikingCell):
         rectify = self.activation is keras.activations.relu
         rates = inputs if rectify else self._used_rates(inputs, mask)
         if self.negative_spikes or rectify:
-            spikes, voltage = self._by_channel(
-                rates,
-                lambda rates, seconds: kernels.spike(
-                    rates, states[0], seconds, time_axis, rectify=rectify
-                ),
-            )
-            return spikes, [voltage, *states[1:]]
+            run: Any = kernels.spike
+            scales = [self._seconds()]
+            if isinstance(self.rate_scale, np.ndarray):
+                run, scales = kernels.spike_by_channel, self._scales(rates)
+                rates = ops.cast(rates, self.state_dtype)
+            spikes, voltage = run(rates, states[0], *scales, time_axis, rectify)
+            return portable.cast(spikes, self.compute_dtype), [voltage, *states[1:]]
         voltage, debt = states
         nothing = ops.zeros_like(debt)
         before = debt, voltage, nothing, voltage
