@@ -227,7 +227,7 @@ def spike_by_channel(
     """The same where `dt` differs between channels; see the module's docstring."""
     if _name() == "torch":  # whose kernel saves passes through memory
         return _implementation().spike(rates, voltage, seconds, time_axis, rectify, heights)
-    run = _module("running").spike_by_channel
+    run = _module("tensorflow" if _name() == "tensorflow" else "running").spike_by_channel
     return run(rates, voltage, seconds, heights, time_axis, rectify)
 
 

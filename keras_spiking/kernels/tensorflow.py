@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_spiking.kernels import portable, tensorflow_numba
 from keras_spiking.kernels.tensorflow_choice import kernels_for, loops_are_chosen, runs_on_cpu
-from keras_spiking.kernels.tensorflow_step import compiled, count_spikes, fire_once
+from keras_spiking.kernels.tensorflow_step import compiled, count_spikes, fire_once, pass_once
 
 __all__ = ["loops_are_chosen", "runs_on_cpu"]
 
@@ -352,6 +352,36 @@ def spike(
 
     spikes, final = run(rates, voltage, *scales)
     return of_shape(spikes, rates.shape), of_shape(final, voltage.shape)
+
+
+def spike_by_channel(
+    rates: Any,
+    voltage: Any,
+    seconds: Any,
+    heights: Any,
+    time_axis: int = 1,
+    rectify: bool = False,
+) -> tuple[Any, Any]:
+    given, rates = rates.dtype, tf.cast(rates, voltage.dtype)
+    fire = _fire_and_scale(rates, time_axis, kernels_for(rates, time_axis))
+    if fire is not fire_once:
+        spikes, final = spike(rates * seconds, voltage, 1.0, time_axis, rectify)
+        return portable.cast(spikes * heights, given), final
+    rates = of_known_batch(rates, voltage, time_axis)
+
+    @tf.custom_gradient
+    def run(rates: Any, *others: Any) -> Any:
+        tensors = [tf.stop_gradient(each) for each in (rates, *others)]
+
+        def gradients(upstream: Any, _: Any) -> Any:
+            passed = pass_once(rectify)(upstream, rates, seconds, heights)
+            return passed, *[None] * len(others)
+
+        return fire_once(tensors, time_axis, rectify), gradients
+
+    spikes, final = run(rates, voltage, seconds, heights)
+    spikes = portable.cast(of_shape(spikes, rates.shape), given)
+    return spikes, of_shape(final, voltage.shape)
 
 
 def uniform(shape: Any, seed: Any, dtype: str) -> Any:

@@ -47,3 +47,14 @@ def _once(rectify: bool, of_spikes: bool) -> Callable[..., Any]:
         return count * height if of_spikes else final
 
     return compiled(once)
+
+
+@functools.cache
+def pass_once(rectify: bool) -> Callable[..., Any]:
+    """The gradient of rates, of which each channel has its own scales."""
+
+    def passed(upstream: Any, rates: Any, dt: Any, height: Any) -> Any:
+        scaled = upstream * height * dt
+        return tf.where(rates > 0, scaled, tf.zeros_like(scaled)) if rectify else scaled
+
+    return compiled(passed)

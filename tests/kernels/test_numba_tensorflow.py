@@ -92,6 +92,28 @@ def test_spikes_of_rates_are_the_same_bits(time_axis, shape, rectify, dtype, mod
 
 
 @every_mode
+@pytest.mark.parametrize("rectify", [True, False])
+@pytest.mark.parametrize("time", [1, 9])
+def test_spikes_by_channel_are_the_same(time, rectify, mode, rng):
+    rates, weights = rng.normal(scale=20, size=(2, 2, time, 4, 3)).astype("float32")
+    voltage = rng.uniform(size=(2, 4, 3)).astype("float32")
+    dt = np.array([0.1, 0.037, 1.0], "float32")
+
+    def spike(rates, voltage):
+        scales = ops.convert_to_tensor(dt), ops.convert_to_tensor(1 / dt)
+        return kernels.spike_by_channel(rates, voltage, *scales, rectify=rectify)
+
+    def loss(rates):
+        return ops.sum(spike(rates, ops.convert_to_tensor(voltage))[0] * weights)
+
+    for setting in ("numba", "native"):
+        pair = setting, "portable"
+        assert_same(with_each(pair, spike, rates, voltage, mode=mode))
+        if mode != "graph of unknown shape":
+            assert_same(with_each(pair, loss, rates, mode=mode, of=gradients))
+
+
+@every_mode
 @every_dtype
 def test_voltages_are_the_same_bits(dtype, mode, rng):
     increments = rng.normal(size=(3, 40, 5)).astype(dtype)
