@@ -32,8 +32,8 @@ def fire(
     """Spikes of `height`, and the final voltage."""
     spikes, final = _like(rates), _state(rates, time_axis)
     now, start, out, end = _arrays(rates, voltage, spikes, final)
-    scales = (_array(each) if isinstance(each, torch.Tensor) else each for each in (dt, height))
-    cpu.fire(now, start, *scales, out, end, rectify=rectify, **_options(time_axis))
+    dt, height = (_array(each) if isinstance(each, torch.Tensor) else each for each in (dt, height))
+    cpu.fire(now, start, dt, height, out, end, rectify=rectify, **_options(time_axis))
     return spikes, final
 
 

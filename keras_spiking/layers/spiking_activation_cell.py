@@ -219,14 +219,6 @@ class SpikingActivationCell(KerasSpikingCell):
         outputs, states = run(ops.cast(rates, self.state_dtype) * seconds, 1.0)
         return portable.cast(outputs * heights, self.compute_dtype), states
 
-    def _scales(self, rates: Any) -> list[Any]:
-        """For each channel, what rates are multiplied by, and how high its spikes are."""
-        self._check_scale_fits(rates.shape[-1])
-        if self._time_step.varies:
-            return [self._seconds(), 1.0 / self._seconds()]
-        heights = 1.0 / (self.dt * self.rate_scale)  # as exact as for one number
-        return [self._seconds(), ops.convert_to_tensor(heights, self.state_dtype)]
-
     def call_training(self, inputs: Any, states: list[Any]) -> Any:
         return self._rates(inputs), states
 
