@@ -91,7 +91,7 @@ def native_is_chosen(faster: bool) -> bool:
         faster: Whether it is the faster one on the device in use.
     """
     setting = config.setting()
-    return faster if setting == "auto" else setting != "portable"
+    return faster if setting in ("auto", "numba") else setting == "native"
 
 
 def numba_is_chosen() -> bool:
