@@ -3,9 +3,9 @@
 from typing import Any
 
 from keras_spiking._checks import positive_number
+from keras_spiking.kernels import cpu, fastest, setting
 
 _KERNELS = ("auto", "numba", "native", "portable")
-_setting = "auto"
 
 
 def kernels() -> str:
@@ -13,16 +13,7 @@ def kernels() -> str:
 
     Unless one of them is set, those that are fastest on the device in use, of what is installed.
     """
-    if _setting != "auto":
-        return _setting
-    from keras_spiking.kernels import fastest
-
-    return fastest()
-
-
-def setting() -> str:
-    """Returns the name that `set_kernels` was last given."""
-    return _setting
+    return fastest() if setting.name == "auto" else setting.name
 
 
 def set_kernels(name: Any) -> None:
@@ -56,21 +47,17 @@ def set_kernels(name: Any) -> None:
     'portable'
     >>> keras_spiking.config.set_kernels("auto")
     """
-    global _setting
     if name not in _KERNELS:
         raise ValueError(
             f"keras_spiking.config.set_kernels: `name` must be one of {', '.join(_KERNELS)}; "
             f"received name={name!r}."
         )
-    if name == "numba":
-        from keras_spiking.kernels import cpu
-
-        if not cpu.is_available():
-            raise ValueError(
-                'keras_spiking.config.set_kernels: name="numba" needs Numba, which is not '
-                "installed: pip install keras-spiking[fast]."
-            )
-    _setting = name
+    if name == "numba" and not cpu.is_available():
+        raise ValueError(
+            'keras_spiking.config.set_kernels: name="numba" needs Numba, which is not installed: '
+            "pip install keras-spiking[fast]."
+        )
+    setting.name = name
 
 
 class Default:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import keras_spiking
-from keras_spiking.kernels import cpu
+from keras_spiking.kernels import cpu, setting
 
 MAKERS = {
     "SpikingActivation": lambda **kwargs: keras_spiking.SpikingActivation("relu", **kwargs),
@@ -110,7 +110,7 @@ def test_refuses_kernels_that_do_not_exist(name):
     message = rf"`name` must be one of auto, numba, native, portable; received name={name!r}\."
     with pytest.raises(ValueError, match=message):
         keras_spiking.config.set_kernels(name)
-    assert keras_spiking.config.setting() == "auto"
+    assert setting.name == "auto"
 
 
 def test_numba_is_set_only_where_it_is_installed(monkeypatch):

@@ -74,8 +74,7 @@ import importlib.util
 from types import ModuleType
 from typing import Any
 
-from keras_spiking import config
-from keras_spiking.kernels import cpu
+from keras_spiking.kernels import cpu, setting
 
 _NATIVE = ("tensorflow", "jax", "torch")
 
@@ -90,13 +89,12 @@ def native_is_chosen(faster: bool) -> bool:
     Args:
         faster: Whether it is the faster one on the device in use.
     """
-    setting = config.setting()
-    return faster if setting in ("auto", "numba") else setting == "native"
+    return faster if setting.name in ("auto", "numba") else setting.name == "native"
 
 
 def numba_is_chosen() -> bool:
     """Whether loops that Numba compiles run, wherever they can."""
-    return config.setting() in ("auto", "numba") and cpu.is_available()
+    return setting.name in ("auto", "numba") and cpu.is_available()
 
 
 def fastest() -> str:

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from keras_spiking import config
-from keras_spiking.kernels import LARGEST, jax_numba, native_is_chosen, portable
+from keras_spiking.kernels import LARGEST, jax_numba, native_is_chosen, portable, setting
 
 uniform = portable.uniform
 filter_end = portable.filter_end
@@ -72,7 +71,7 @@ def linear_filter(
     log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
 ) -> tuple[Any, ...]:
     each = (log_decay, coupling, gains, inputs, initial, time_axis)
-    if config.setting() == "portable":  # in plain operations, which JAX transforms in every way
+    if setting.name == "portable":  # in plain operations, which JAX transforms in every way
         return portable.linear_filter(*each)
     try:
         return _linear_filter(*each)

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from keras_spiking import config
-from keras_spiking.kernels import cpu, numba_is_chosen
+from keras_spiking.kernels import cpu, numba_is_chosen, setting
 
 # By measurement: in shorter sequences, what XLA compiles is done before a call is.
 _ELEMENTS_WORTH_A_CALL = 2**18
@@ -31,7 +30,7 @@ def is_chosen(sequence: Any, *others: Any) -> bool:
         return False
     if not all(isinstance(size, int) for size in sequence.shape):
         return False
-    is_asked_for = config.setting() == "numba"
+    is_asked_for = setting.name == "numba"
     elements = math.prod(sequence.shape)
     if elements < (1 if is_asked_for else _ELEMENTS_WORTH_A_CALL) or _is_in_tensorflow():
         return False

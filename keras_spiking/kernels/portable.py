@@ -19,8 +19,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_spiking import config, kernels
-from keras_spiking.kernels import LARGEST
+from keras_spiking import kernels
+from keras_spiking.kernels import LARGEST, setting
 
 # The voltage's binary digits, and the integers that hold them: as many as the float's own.
 _GRIDS = {"float32": (23, "int32"), "float64": (52, "int64")}
@@ -56,7 +56,7 @@ def integrate(
 
 def low_digits(total: Any, digits: int, integer: str) -> Any:
     """The lowest binary digits of an integer, as a positive number."""
-    if config.setting() != "portable":
+    if setting.name != "portable":
         return ops.bitwise_and(total, ops.convert_to_tensor(2**digits - 1, dtype=integer))
     # As models are exported: tf2onnx knows no bitwise operation, and its remainder has the sign of
     # what is divided. TensorFlow has no remainder of integers on a GPU, so it is not for all.

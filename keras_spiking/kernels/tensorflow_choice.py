@@ -5,8 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_spiking import config
-from keras_spiking.kernels import cpu, native_is_chosen, numba_is_chosen
+from keras_spiking.kernels import cpu, native_is_chosen, numba_is_chosen, setting
 
 # What Keras names the graphs of its `fit`, `evaluate`, `predict` and their relatives.
 _STEPS_OF_KERAS = "one_step_on_data", "one_step_on_data_distributed", "multi_step_on_data"
@@ -51,7 +50,7 @@ def _numba_runs(sequence: Any, time_axis: int) -> bool:
         graph = tf.compat.v1.get_default_graph()
         if _xla_compiles(graph):
             return False
-        if config.setting() != "numba" and not (_keras_runs(graph) and _pays(sequence, time_axis)):
+        if setting.name != "numba" and not (_keras_runs(graph) and _pays(sequence, time_axis)):
             return False
     return not _numbers_are_checked()
 
