@@ -10,18 +10,30 @@ import numpy as np
 import pytest
 
 import keras_spiking
+from keras_spiking.kernels import cpu
 from tests.compiled import BACKEND
 
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
+NEED_NUMBA = {"loops", "jax_ffi"}
+
+
+def can_be_imported(name):
+    """Whether what a module is written for is here."""
+    last = name.rpartition(".")[2]
+    # A module named after a framework imports it, and `pytorch` imports torch.
+    if last.partition("_")[0] in FRAMEWORKS - {BACKEND}:
+        return False
+    if BACKEND != "torch" and name.startswith("keras_spiking.pytorch"):
+        return False
+    return cpu.is_available() or last not in NEED_NUMBA
+
 
 MODULES = [
     "keras_spiking",
     *(
         info.name
         for info in pkgutil.walk_packages(keras_spiking.__path__, "keras_spiking.")
-        # A module named after a framework imports it, and `pytorch` imports torch.
-        if info.name.rpartition(".")[2].partition("_")[0] not in FRAMEWORKS - {BACKEND}
-        and (BACKEND == "torch" or not info.name.startswith("keras_spiking.pytorch"))
+        if can_be_imported(info.name)
     ),
 ]
 
