@@ -15,7 +15,7 @@ CONSTRAINTS ?=
 # For `make test-python`.
 OTHER_PYTHON ?= python3.13
 
-# For `make demo` and `make bench`: QUICK=1 takes a minute or two. ARGS goes to the example as it
+# For `make demo` and `make bench`: QUICK=1 takes small sizes. ARGS goes to the example as it
 # stands; BACKEND is the one to time, by default all of them.
 # For `make fuzz` MINUTES is how long, on each backend.
 QUICK ?=

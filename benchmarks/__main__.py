@@ -29,7 +29,7 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--backend", choices=BACKENDS, help="one backend (default: all three)")
-    parser.add_argument("--quick", action="store_true", help="small sizes, few runs: two minutes")
+    parser.add_argument("--quick", action="store_true", help="small sizes, few runs")
     parser.add_argument(
         "--output",
         type=Path,
