@@ -53,10 +53,11 @@ def _kernels(backend: str, shape: tuple[int, ...]) -> dict[str, Callable[[], Any
     decay, coupling, gain = (
         tensor(np.full((1, *shape[2:]), value, "float32")) for value in (-0.1, 0.09, 0.1)
     )
+    lowpass, alpha = (kernels.Filter(decay, coupling, (gain,) * order) for order in (1, 2))
     functions = (
         lambda x, v: kernels.spike(x, v, DT, rectify=True),
-        lambda x, v: kernels.linear_filter(decay, coupling, (gain,), x, (v,)),
-        lambda x, v: kernels.linear_filter(decay, coupling, (gain, gain), x, (v, v)),
+        lambda x, v: kernels.linear_filter(lowpass, x, (v,)),
+        lambda x, v: kernels.linear_filter(alpha, x, (v, v)),
     )
     return {
         name: _compiled(backend, function, rates, state)

@@ -14,25 +14,28 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from keras_spiking.kernels import LARGEST, portable
+from keras_spiking.kernels import grid
+from keras_spiking.kernels.constants import DIGITS, MOST_IN_STEP
+from keras_spiking.kernels.contract import Filter, FilterGradients
+from keras_spiking.kernels.filter_steps import AdjointSums, adjoint_step, filter_step, finish
 
 BLOCK = 128
-DIGITS = 23
+UNIT = 2.0 ** DIGITS["float32"]
 LARGEST_IN_FLOAT16 = 65504.0
 
 
 def _fire_kernel(rectify: bool, rates: Any, voltage: Any, dt: Any, spikes: Any, final: Any) -> None:
     seconds = dt[0, 0]
     per_second = dt[0, 1]
-    most = LARGEST[DIGITS] * 2.0**-DIGITS
+    most = MOST_IN_STEP["float32"]
 
     def step(time: Any, level: Any) -> Any:
         rate = rates[0, time, :].astype(jnp.float32)
         if rectify:
-            rate = jnp.where(rate <= 0, 0.0, rate)  # Not a number stays that.
+            rate = jnp.where(rate <= 0, 0.0, rate)  # NaN stays NaN.
         increment = rate * seconds
         within = jnp.abs(increment) < most
-        rounded = _round(increment * 2.0**DIGITS) * 2.0**-DIGITS
+        rounded = _round(increment * UNIT) * (1.0 / UNIT)
         whole = jnp.floor(rounded)
         raised = level + jnp.where(within, rounded - whole, 0.0)
         limited = jnp.where(jnp.abs(increment) >= most, jnp.sign(increment) * most, increment)
@@ -57,53 +60,44 @@ def _round(x: Any) -> Any:
 
 def _filter_kernel(order: int, inputs: Any, leak: Any, coupling: Any, *refs: Any) -> None:
     gains, initial, levels = (refs[order * n : order * (n + 1)] for n in range(3))
-    gain = [each[0, :] for each in gains]
+    filter_ = Filter(None, coupling[0, :], tuple(gain[0, :] for gain in gains))
 
     def step(time: Any, carry: Any) -> Any:
         now = inputs[0, time, :].astype(jnp.float32)
-        new, lost = portable.filter_step(leak[0, :], coupling[0, :], gain, now, *carry)
+        new, compensations = filter_step(filter_, leak[0, :], now, *carry)
         for ref, level in zip(levels, new, strict=True):
             ref[0, time, :] = level
-        return new, lost
+        return new, compensations
 
-    start = [each[0, :] for each in initial]
-    lax.fori_loop(0, inputs.shape[1], step, (start, [jnp.zeros_like(each) for each in start]))
+    start = [level[0, :] for level in initial]
+    zeros = [jnp.zeros_like(level) for level in start]
+    lax.fori_loop(0, inputs.shape[1], step, (start, zeros))
 
 
 def _adjoint_kernel(order: int, inputs: Any, leak: Any, coupling: Any, *refs: Any) -> None:
     gains, initial, levels, upstream = (refs[order * n : order * (n + 1)] for n in range(4))
-    for_inputs, sums = refs[4 * order :]
-    gain, start = ([each[0, :] for each in each_level] for each_level in (gains, initial))
-    zero = jnp.zeros_like(start[0])
+    grad_inputs, sums = refs[4 * order :]
+    filter_ = Filter(None, coupling[0, :], tuple(gain[0, :] for gain in gains))
+    start = [level[0, :] for level in initial]
     num_steps = inputs.shape[1]
 
     def step(back: Any, carry: Any) -> Any:
         time = num_steps - 1 - back
-        adjoints, lost, for_log_decay, for_coupling, for_gains = carry
-        drives = [each[0, time, :].astype(jnp.float32) for each in upstream]
-        adjoints, lost = portable.adjoint_step(leak[0, :], coupling[0, :], drives, adjoints, lost)
-        now = inputs[0, time, :].astype(jnp.float32)
+        now, *of_levels = (
+            sequence[0, time, :].astype(jnp.float32) for sequence in (inputs, *upstream)
+        )
         earlier = jnp.maximum(time - 1, 0)
         before = [
             jnp.where(time > 0, level[0, earlier, :], first)
             for level, first in zip(levels, start, strict=True)
         ]
-        for adjoint, level in zip(adjoints, before, strict=True):
-            for_log_decay = for_log_decay + adjoint * level
-        if order == 2:
-            for_coupling = for_coupling + adjoints[1] * before[0]
-        for_gains = [
-            total + adjoint * now for total, adjoint in zip(for_gains, adjoints, strict=True)
-        ]
-        gradient = sum(each * adjoint for each, adjoint in zip(gain, adjoints, strict=True))
-        for_inputs[0, time, :] = gradient.astype(for_inputs.dtype)
-        return adjoints, lost, for_log_decay, for_coupling, for_gains
+        gradient, carry = adjoint_step(filter_, leak[0, :], now, before, of_levels, carry)
+        grad_inputs[0, time, :] = gradient.astype(grad_inputs.dtype)
+        return carry
 
-    zeros = [zero] * order
-    adjoints, _, *rest, for_gains = lax.fori_loop(
-        0, num_steps, step, (zeros, zeros, zero, zero, zeros)
-    )
-    for index, total in enumerate([*rest, *for_gains, *adjoints]):
+    zeros = AdjointSums.zeros(jnp.zeros_like(start[0]), order)
+    adjoints, _, log_decay, coupled, of_gains = lax.fori_loop(0, num_steps, step, zeros)
+    for index, total in enumerate([log_decay, coupled, *of_gains, *adjoints]):
         sums[0, index, :] = total
 
 
@@ -112,50 +106,44 @@ def integrate_and_fire(
 ) -> tuple[Any, Any]:
     """Spikes in hertz of the rates' type, and the final voltage in float32."""
     columns = _columns(rates, time_axis)
-    start = _columns(portable.to_grid(voltage), 1, columns.shape[0])
+    start = _columns(grid.to_grid(voltage), 1, columns.shape[0])
     seconds = jnp.stack([jnp.asarray(dt, jnp.float32), jnp.asarray(1.0 / dt, jnp.float32)])[None]
     run = _on_columns(functools.partial(_fire_kernel, rectify))
     spikes, final = run(columns, (start, seconds), (columns, start))
     return _back(spikes, rates.shape), _back(final, voltage.shape)
 
 
-def linear_filter(
-    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int = 1
-) -> tuple[Any, ...]:
+def linear_filter(filter_: Filter, inputs: Any, initial: Any, time_axis: int = 1) -> Any:
     """The levels, in float32."""
     columns = _columns(inputs, time_axis)
-    arguments = _for_columns(log_decay, coupling, gains, initial, columns, inputs, time_axis)
+    arguments = _for_columns(*filter_, initial, columns, inputs, time_axis)
     level = jax.ShapeDtypeStruct(columns.shape, jnp.float32)
-    run = _on_columns(functools.partial(_filter_kernel, len(gains)))
-    levels = run(columns, arguments, (level,) * len(gains))
+    run = _on_columns(functools.partial(_filter_kernel, len(initial)))
+    levels = run(columns, arguments, (level,) * len(initial))
     return tuple(_back(level, inputs.shape) for level in levels)
 
 
 def linear_filter_gradients(
-    log_decay: Any,
-    coupling: Any,
-    gains: Any,
-    inputs: Any,
-    initial: Any,
-    levels: Any,
-    upstream: Any,
-    time_axis: int = 1,
-) -> tuple[Any, Any, list[Any], Any, list[Any]]:
+    filter_: Filter, inputs: Any, initial: Any, levels: Any, upstream: Any, time_axis: int = 1
+) -> FilterGradients:
     """Gradients in all but the levels."""
-    order = len(gains)
+    order = len(initial)
     columns = _columns(inputs, time_axis)
-    arguments = _for_columns(log_decay, coupling, gains, initial, columns, inputs, time_axis)
-    sequences = tuple(_columns(each, time_axis) for each in (*levels, *upstream))
+    arguments = _for_columns(*filter_, initial, columns, inputs, time_axis)
+    sequences = tuple(_columns(sequence, time_axis) for sequence in (*levels, *upstream))
     sums = jax.ShapeDtypeStruct((columns.shape[0], 2 + 2 * order, columns.shape[2]), jnp.float32)
     run = _on_columns(functools.partial(_adjoint_kernel, order))
-    for_inputs, sums = run(columns, (*arguments, *sequences), (columns, sums))
-    sums = [_back(sums[:, index], initial[0].shape) for index in range(sums.shape[1])]
-    totals = [each.sum(axis=0, keepdims=True) for each in sums[: 2 + order]]
-    decay = jnp.exp(log_decay)
-    for_initial = [decay * first for first in sums[2 + order :]]
-    if order == 2:
-        for_initial[0] = for_initial[0] + coupling * sums[-1]
-    return decay * totals[0], totals[1], totals[2:], _back(for_inputs, inputs.shape), for_initial
+    grad_inputs, sums = run(columns, (*arguments, *sequences), (columns, sums))
+    log_decay, coupling, *rest = (
+        _back(sums[:, index], initial[0].shape) for index in range(sums.shape[1])
+    )
+    return finish(
+        filter_,
+        jnp.exp(filter_.log_decay),
+        AdjointSums(rest[order:], [], log_decay, coupling, rest[:order]),
+        _back(grad_inputs, inputs.shape),
+        functools.partial(jnp.sum, axis=0, keepdims=True),
+    )
 
 
 def _columns(array: Any, time_axis: int, samples: int | None = None) -> Any:

@@ -5,12 +5,16 @@ element is read once and written once, whatever the number of steps. The arithme
 `keras_spiking/kernels/portable.py`; float64 is not for these kernels.
 """
 
+import functools
 import math
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
+
+from keras_spiking.kernels.contract import Filter, FilterGradients
+from keras_spiking.kernels.filter_steps import AdjointSums, finish
 
 DIGITS = tl.constexpr(23)
 UNIT = tl.constexpr(2.0**23)
@@ -205,23 +209,21 @@ def integrate_and_fire(
     return spikes, final
 
 
-def linear_filter(
-    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
-) -> tuple[Any, ...]:
+def linear_filter(filter_: Filter, inputs: Any, initial: Any, time_axis: int) -> tuple[Any, ...]:
     """The levels, in float32."""
     inputs = inputs.contiguous()
     grid, sizes = _grid(inputs, time_axis)
-    leak = -torch.expm1(log_decay).contiguous()
-    levels = [torch.empty_like(inputs, dtype=torch.float32) for _ in gains]
+    leak = -torch.expm1(filter_.log_decay).contiguous()
+    levels = [torch.empty_like(inputs, dtype=torch.float32) for _ in initial]
     _filter_kernel[grid](
         inputs,
         leak,
-        coupling.contiguous(),
-        *_pair(gains),
+        filter_.coupling.contiguous(),
+        *_pair(filter_.gains),
         *_pair(initial),
         *_pair(levels),
         *sizes,
-        log_decay.numel(),
+        leak.numel(),
         ORDER=len(levels),
         **OPTIONS,
     )
@@ -229,43 +231,39 @@ def linear_filter(
 
 
 def linear_filter_gradients(
-    log_decay: Any,
-    coupling: Any,
-    gains: Any,
-    inputs: Any,
-    initial: Any,
-    levels: Any,
-    upstream: Any,
-    time_axis: int,
-) -> tuple[Any, Any, list[Any], Any, list[Any]]:
+    filter_: Filter, inputs: Any, initial: Any, levels: Any, upstream: Any, time_axis: int
+) -> FilterGradients:
     """Gradients in all but the levels."""
     inputs = inputs.contiguous()
     grid, sizes = _grid(inputs, time_axis)
     order = len(levels)
-    for_inputs = torch.empty_like(inputs)
+    grad_inputs = torch.empty_like(inputs)
+    leak = -torch.expm1(filter_.log_decay).contiguous()
     sums = torch.empty(6, *initial[0].shape, dtype=torch.float32, device=inputs.device)
     _adjoint_kernel[grid](
         inputs,
-        -torch.expm1(log_decay).contiguous(),
-        coupling.contiguous(),
-        *_pair(gains),
+        leak,
+        filter_.coupling.contiguous(),
+        *_pair(filter_.gains),
         *_pair(initial),
         *_pair(levels),
         *_pair(upstream),
-        for_inputs,
+        grad_inputs,
         sums,
         *sizes,
-        log_decay.numel(),
+        leak.numel(),
         ORDER=order,
         **OPTIONS,
     )
-    decay = torch.exp(log_decay)
-    totals = sums[:4].sum(1, keepdim=True)
-    for_initial = [decay * first for first in sums[4 : 4 + order]]
-    if order == 2:
-        for_initial[0] += coupling * sums[5]
-    for_gains = list(totals[2 : 2 + order])
-    return decay * totals[0], totals[1], for_gains, for_inputs, for_initial
+    log_decay, coupling, *rest = sums
+    gains, adjoints = rest[:order], rest[2 : 2 + order]
+    return finish(
+        filter_,
+        torch.exp(filter_.log_decay),
+        AdjointSums(adjoints, [], log_decay, coupling, gains),
+        grad_inputs,
+        functools.partial(torch.sum, dim=0, keepdim=True),
+    )
 
 
 def _grid(sequence: Any, time_axis: int) -> tuple[tuple[int, int], tuple[int, int]]:

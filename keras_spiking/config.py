@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_spiking._checks import positive_number
-from keras_spiking.kernels import cpu, fastest, setting
+from keras_spiking.kernels import cpu, in_use, setting
 
 _KERNELS = ("auto", "numba", "native", "portable")
 
@@ -11,9 +11,11 @@ _KERNELS = ("auto", "numba", "native", "portable")
 def kernels() -> str:
     """Returns which kernels run: `"numba"`, `"native"` or `"portable"`; see `set_kernels`.
 
-    Unless one of them is set, those that are fastest on the device in use, of what is installed.
+    Unless one of them is set, they are the fastest on the device in use, of what is installed.
+    `"numba"` means that loops of Numba run wherever they can: not in what XLA compiles on
+    TensorFlow, for instance.
     """
-    return fastest() if setting.name == "auto" else setting.name
+    return in_use()
 
 
 def set_kernels(name: Any) -> None:

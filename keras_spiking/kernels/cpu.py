@@ -13,11 +13,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from keras_spiking.kernels.contract import Filter, FilterGradients
+from keras_spiking.kernels.filter_steps import AdjointSums, finish
 
 # By measurement: below, to hand a part to another thread takes longer than to do it.
 _ELEMENTS_WORTH_A_THREAD = 2**16
@@ -227,59 +230,55 @@ def accumulate_gradient(
 
 
 def linear_filter(
-    log_decay: Any,
-    coupling: Any,
-    gains: Any,
+    filter_: Filter,
     inputs: Any,
-    initial: Any,
-    levels: Any,
+    initial: Sequence[Any],
+    levels: Sequence[Any],
     *,
     time_axis: int = 1,
     threads: int = 1,
 ) -> None:
     """One or two levels of filters."""
     inputs = np.ascontiguousarray(inputs)
-    leak, *per_unit = _parameters(log_decay, coupling, gains, inputs)
-    initial = [_state(each, inputs, time_axis) for each in initial]
-    name = "filter_one" if len(gains) == 1 else "filter_two"
-    _run(name, inputs, time_axis, threads, inputs, leak, *per_unit, *initial, *levels)
-
-
-def _parameters(log_decay: Any, coupling: Any, gains: Any, inputs: Any) -> list[Any]:
-    leak = -np.expm1(log_decay)
-    each = (leak, *gains) if len(gains) == 1 else (leak, coupling, *gains)
-    return [_per_unit(parameter, inputs) for parameter in each]
+    starts = [_state(level, inputs, time_axis) for level in initial]
+    name = "filter_one" if len(levels) == 1 else "filter_two"
+    arguments = inputs, *_parameters(filter_, inputs), *starts, *levels
+    _run(name, inputs, time_axis, threads, *arguments)
 
 
 def linear_filter_gradients(
-    log_decay: Any,
-    coupling: Any,
-    gains: Any,
+    filter_: Filter,
     inputs: Any,
-    initial: Any,
-    levels: Any,
-    upstream: Any,
-    for_inputs: Any,
+    initial: Sequence[Any],
+    levels: Sequence[Any],
+    upstream: Sequence[Any],
+    grad_inputs: Any,
     *,
     time_axis: int = 1,
     threads: int = 1,
-) -> tuple[Any, Any, list[Any], list[Any]]:
-    """Fills the gradient in the inputs; returns those in decay, coupling, gains, initial levels."""
+) -> FilterGradients:
+    """Fills the gradient in the inputs, and returns it with all others."""
     inputs = np.ascontiguousarray(inputs)
-    parameters = _parameters(log_decay, coupling, gains, inputs)
-    initial = [_state(each, inputs, time_axis) for each in initial]
-    sequences = [np.ascontiguousarray(each) for each in (*levels, *upstream)]
-    order = len(gains)
-    # In decay, in coupling where there are two levels, and in the gains; and the adjoints.
-    totals = [np.empty_like(initial[0]) for _ in range(2 * order)]
-    adjoints = [np.empty_like(each) for each in initial]
-    name = "adjoint_one" if order == 1 else "adjoint_two"
-    arguments = inputs, *parameters, *initial, *sequences, for_inputs, *totals, *adjoints
-    _run(name, inputs, time_axis, threads, *arguments)
-    for_decay, *rest = (np.sum(total, axis=0, keepdims=True) for total in totals)
-    decay = np.exp(log_decay)
-    for_initial = [decay * adjoint for adjoint in adjoints]
-    if order == 2:
-        for_initial[0] += coupling * adjoints[1]
-    for_coupling = rest.pop(0) if order == 2 else np.zeros_like(for_decay)
-    return decay * for_decay, for_coupling, rest, for_initial
+    starts = [_state(level, inputs, time_axis) for level in initial]
+    sequences = [np.ascontiguousarray(sequence) for sequence in (*levels, *upstream)]
+    log_decay, coupling, *rest = (np.zeros_like(starts[0]) for _ in range(2 + 2 * len(levels)))
+    gains, adjoints = rest[: len(levels)], rest[len(levels) :]
+    # One level has no coupling.
+    name, totals = "adjoint_one", (log_decay, *gains)
+    if len(levels) == 2:
+        name, totals = "adjoint_two", (log_decay, coupling, *gains)
+    arguments = inputs, *_parameters(filter_, inputs), *starts, *sequences, grad_inputs
+    _run(name, inputs, time_axis, threads, *arguments, *totals, *adjoints)
+    sums = AdjointSums(adjoints, [], log_decay, coupling, gains)
+    decay = np.exp(filter_.log_decay)
+    return finish(
+        filter_, decay, sums, grad_inputs, functools.partial(np.sum, axis=0, keepdims=True)
+    )
+
+
+def _parameters(filter_: Filter, inputs: Any) -> list[Any]:
+    """The leak, the coupling of two levels, and the gains, each of every unit."""
+    log_decay, coupling, gains = filter_
+    leak = -np.expm1(log_decay)
+    parameters = (leak, *gains) if len(gains) == 1 else (leak, coupling, *gains)
+    return [_per_unit(parameter, inputs) for parameter in parameters]

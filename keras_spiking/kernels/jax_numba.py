@@ -9,38 +9,45 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from keras_spiking.kernels import cpu, numba_is_chosen, setting
+from keras_spiking._types import Tensor
+from keras_spiking.kernels import cpu, setting
+from keras_spiking.kernels.contract import Filter, FilterGradients, from_row, to_row
 
 # By measurement: in shorter sequences, what XLA compiles is done before a call is.
 _ELEMENTS_WORTH_A_CALL = 2**18
 
 
-def is_chosen(sequence: Any, *others: Any) -> bool:
-    """Whether these loops run on a sequence, with others (states, weights, seconds) of its type.
+def can_run() -> bool:
+    """Whether these loops run at all, as things are now.
 
-    Where they cannot, or are the slower ones, XLA compiles a loop of its own:
-    - on an accelerator;
-    - in programs for several devices, over which XLA cannot divide a call;
-    - in what is exported, which is to run without this package: there a size may be unknown, and
-      Keras has TensorFlow trace a model of fixed sizes too. Of `jax.export`, nothing tells: it
-      refuses such calls by itself;
-    - for short sequences, unless they are asked for (`set_kernels("numba")`).
+    They do not on an accelerator, nor in programs for several devices, over which XLA cannot
+    divide a call.
     """
-    if not numba_is_chosen() or jax.default_backend() != "cpu" or jax.device_count() != 1:
-        return False
-    if not all(isinstance(size, int) for size in sequence.shape):
-        return False
-    is_asked_for = setting.name == "numba"
-    elements = math.prod(sequence.shape)
-    if elements < (1 if is_asked_for else _ELEMENTS_WORTH_A_CALL) or _is_in_tensorflow():
-        return False
-    dtype = sequence.dtype
-    if not cpu.takes(dtype) or jnp.result_type(sequence, *others) != dtype:
+    if not setting.numba_is_chosen() or jax.default_backend() != "cpu" or jax.device_count() != 1:
         return False
     # It imports Numba.
     from keras_spiking.kernels import jax_ffi
 
     return jax_ffi.is_supported()
+
+
+def is_chosen(sequence: Tensor, *others: Any) -> bool:
+    """Whether these loops run on a sequence, with others (states, weights, seconds) of its type.
+
+    Where they cannot, or are slower, XLA compiles a loop of its own:
+    - in what is exported, which is to run without this package: there a size may be unknown, and
+      Keras has TensorFlow trace a model of fixed sizes too. Nothing tells of `jax.export`, which
+      refuses such calls by itself;
+    - for short sequences, unless Numba is asked for by `set_kernels("numba")`.
+    """
+    if not all(isinstance(size, int) for size in sequence.shape):
+        return False
+    elements, dtype = math.prod(sequence.shape), sequence.dtype
+    if elements < (1 if setting.name == "numba" else _ELEMENTS_WORTH_A_CALL):
+        return False
+    if not cpu.takes(dtype) or jnp.result_type(sequence, *jax.tree.leaves(others)) != dtype:
+        return False
+    return can_run() and not _is_in_tensorflow()
 
 
 def _is_in_tensorflow() -> bool:
@@ -66,8 +73,8 @@ def _scales(dt: Any, height: Any, like: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
 def fire(
-    rates: Any, voltage: Any, dt: Any, height: Any, time_axis: int, rectify: bool
-) -> tuple[Any, Any]:
+    rates: Tensor, voltage: Tensor, dt: Tensor, height: Tensor, time_axis: int, rectify: bool
+) -> tuple[Tensor, Tensor]:
     """Spikes of `height`, and the voltages at the end. Not differentiable."""
     results = _like(rates), _like(voltage, rates.dtype)
     operands = rates, voltage, _scales(dt, height, rates)
@@ -77,6 +84,30 @@ def fire(
 def _fire(operands: Any, results: Any, **options: Any) -> None:
     rates, voltage, (dt, height) = operands
     cpu.fire(rates, voltage, dt, height, *results, threads=cpu.cores(), **options)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def integrate(increments: Tensor, voltage: Tensor, time_axis: int) -> tuple[Tensor, Tensor]:
+    """The counts of spikes, and the voltages after every step. Not differentiable."""
+    results = _like(increments), _like(increments), _like(voltage, increments.dtype)
+    counts, voltages, _ = _call(_integrate, results, increments, voltage, time_axis=time_axis)
+    return counts, voltages
+
+
+def _integrate(operands: Any, results: Any, **options: Any) -> None:
+    counts, voltages, final = results
+    increments, voltage = operands
+    scales = 1.0, 1.0
+    cpu.fire(
+        increments,
+        voltage,
+        *scales,
+        counts,
+        final,
+        voltages=voltages,
+        threads=cpu.cores(),
+        **options,
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
@@ -113,57 +144,44 @@ def _accumulate_gradient(operands: Any, results: Any, **options: Any) -> None:
     cpu.accumulate_gradient(*operands, *results, threads=cpu.cores(), **options)
 
 
-@functools.partial(jax.jit, static_argnums=5)
+@functools.partial(jax.jit, static_argnums=3)
 def linear_filter(
-    log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any, time_axis: int
-) -> tuple[Any, ...]:
+    filter_: Filter, inputs: Tensor, initial: tuple[Tensor, ...], time_axis: int
+) -> tuple[Tensor, ...]:
     """One or two levels of filters."""
-    results = tuple(_like(inputs) for _ in gains)
-    operands = log_decay, coupling, *gains, inputs, *initial
-    return tuple(_call(_linear_filter, results, *operands, time_axis=time_axis))
+    results = tuple(_like(inputs) for _ in initial)
+    row = to_row(filter_, inputs, initial)
+    return tuple(_call(_linear_filter, results, *row, time_axis=time_axis))
 
 
 def _linear_filter(operands: Any, results: Any, **options: Any) -> None:
-    log_decay, coupling, *rest = operands
-    order = len(results)
-    gains, inputs, initial = rest[:order], rest[order], rest[order + 1 :]
-    each = log_decay, coupling, gains, inputs, initial, results
-    cpu.linear_filter(*each, threads=cpu.cores(), **options)
+    cpu.linear_filter(*from_row(operands), results, threads=cpu.cores(), **options)
 
 
-@functools.partial(jax.jit, static_argnums=7)
+@functools.partial(jax.jit, static_argnums=5)
 def linear_filter_gradients(
-    log_decay: Any,
-    coupling: Any,
-    gains: Any,
-    inputs: Any,
-    initial: Any,
-    levels: Any,
-    upstream: Any,
+    filter_: Filter,
+    inputs: Tensor,
+    initial: tuple[Tensor, ...],
+    levels: tuple[Tensor, ...],
+    upstream: tuple[Tensor, ...],
     time_axis: int,
-) -> Any:
-    """Gradients in everything, in this order."""
-    arguments = log_decay, coupling, tuple(gains), inputs, tuple(initial)
-    operands, structure = jax.tree.flatten(arguments)
-    results = tuple(map(_like, operands))
-    found = _call(_gradients, results, *operands, *levels, *upstream, time_axis=time_axis)
-    return jax.tree.unflatten(structure, found)
+) -> FilterGradients:
+    """Gradients in everything but the levels."""
+    row = to_row(filter_, inputs, initial)
+    results = tuple(map(_like, row))
+    found = _call(_gradients, results, *row, *levels, *upstream, time_axis=time_axis)
+    return from_row(found)
 
 
 def _gradients(operands: Any, results: Any, **options: Any) -> None:
-    order = (len(results) - 3) // 2
-    log_decay, coupling, *rest = operands
-    gains, inputs = rest[:order], rest[order]
-    starts = range(order + 1, 4 * order + 1, order)
-    initial, levels, upstream = (rest[start : start + order] for start in starts)
-    for_decay, for_coupling, *for_rest = results
-    for_gains, for_inputs, for_initial = for_rest[:order], for_rest[order], for_rest[order + 1 :]
+    arguments = from_row(operands[: len(results)])
+    order = len(arguments.initial)
+    levels, upstream = operands[-2 * order : -order], operands[-order:]
+    grad_inputs = from_row(results).inputs
     found = cpu.linear_filter_gradients(
-        *(log_decay, coupling, gains, inputs, initial, levels, upstream, for_inputs),
-        threads=cpu.cores(),
-        **options,
+        *arguments, levels, upstream, grad_inputs, threads=cpu.cores(), **options
     )
-    decay, of_coupling, of_gains, of_initial = found
-    small = for_decay, for_coupling, *for_gains, *for_initial
-    for result, gradient in zip(small, (decay, of_coupling, *of_gains, *of_initial), strict=True):
-        result[...] = gradient
+    for result, gradient in zip(results, to_row(*found), strict=True):
+        if result is not gradient:
+            result[...] = gradient

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from keras_spiking.kernels import jax_numba, portable, running
-from keras_spiking.kernels.jax import at, count_spikes, loops_are_chosen, put
+from keras_spiking._types import Tensor
+from keras_spiking.kernels import grid, jax_numba, running
+from keras_spiking.kernels.jax import at, loops_are_chosen, put
 
 
 def accumulate_and_fire(
@@ -49,22 +50,18 @@ def _accumulate_loop(
     floor, voltage, emitted, origin = state
     dt, height = scales
 
-    def step(time: Any, carry: Any) -> Any:
-        spikes, active, floor, voltage, emitted = carry
-        count, voltage = count_spikes(at(rates, time, time_axis) * dt, voltage)
-        undefined = jnp.isnan(count)
-        count = running.bounded(jnp.where(undefined, 0.0, count))
-        floor = due = running.bounded(floor + count)
+    def step(time: Tensor, carry: Any) -> Any:
+        spikes, active, *final = carry
+        increment, now = at(rates, time, time_axis) * dt, (*final, origin)
+        fired, passes, final = running.accumulate_step(
+            increment, height, now, rectify, negative_spikes
+        )
         if rectify:
-            due = jnp.maximum(floor, 0.0)
-            active = put(active, floor + voltage > origin, time, time_axis)
-        if not negative_spikes:
-            due = jnp.maximum(due, emitted)
-        now = jnp.where(undefined, jnp.nan, (due - emitted) * height)
-        return put(spikes, now, time, time_axis), active, floor, voltage, due
+            active = put(active, passes, time, time_axis)
+        return put(spikes, fired, time, time_axis), active, *final
 
     active = jnp.zeros(rates.shape, "bool") if rectify else None
-    start = jnp.zeros_like(rates), active, floor, portable.to_grid(voltage), emitted
+    start = jnp.zeros_like(rates), active, floor, grid.to_grid(voltage), emitted
     spikes, active, *final = lax.fori_loop(0, rates.shape[time_axis], step, start)
     return spikes, tuple(final), active
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_spiking.kernels import cpu, native_is_chosen, numba_is_chosen, setting
+from keras_spiking.kernels import cpu, setting
 
 # What Keras names the graphs of its `fit`, `evaluate`, `predict` and their relatives.
 _STEPS_OF_KERAS = "one_step_on_data", "one_step_on_data_distributed", "multi_step_on_data"
@@ -28,7 +28,7 @@ def loops_are_chosen() -> bool:
     eagerly, and XLA cannot compile operations that check numbers.
     """
     faster = runs_on_cpu() and not tf.config.functions_run_eagerly()
-    return native_is_chosen(faster) and not _numbers_are_checked()
+    return setting.native_is_chosen(faster) and not _numbers_are_checked()
 
 
 def runs_on_cpu() -> bool:
@@ -43,7 +43,7 @@ def _numba_runs(sequence: Any, time_axis: int) -> bool:
     Keras's own steps, which nobody exports. There, a call of Python takes longer than XLA's loop
     does for a small sequence, or for one step.
     """
-    if not numba_is_chosen() or not cpu.takes(sequence.dtype.name) or not runs_on_cpu():
+    if not setting.numba_is_chosen() or not cpu.takes(sequence.dtype.name) or not runs_on_cpu():
         return False
     if not tf.executing_eagerly():
         # Of its own in each thread, and within each function that TensorFlow traces.

@@ -6,13 +6,15 @@ tensors do.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_spiking._types import Tensor
 from keras_spiking.kernels import cpu
+from keras_spiking.kernels.contract import Filter, FilterGradients, from_row, to_row
 
 _ALIGNMENT = 64
 
@@ -91,47 +93,44 @@ def accumulate(
 def linear_filter(time_axis: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The filter and its gradients."""
 
-    def run(log_decay: Any, coupling: Any, inputs: Any, *rest: Any) -> list[Any]:
-        order = len(rest) // 2
-        gains, initial = rest[:order], rest[order:]
-        levels = [_empty_like(inputs) for _ in gains]
-        arguments = log_decay, coupling, gains, inputs, initial, levels
-        cpu.linear_filter(*arguments, time_axis=time_axis, threads=_threads())
+    def run(*row: Any) -> list[Any]:
+        arguments = from_row(row)
+        levels = [_empty_like(arguments.inputs) for _ in arguments.initial]
+        cpu.linear_filter(*arguments, levels, time_axis=time_axis, threads=_threads())
         return levels
 
-    def forward(
-        log_decay: Any, coupling: Any, gains: Any, inputs: Any, initial: Any
-    ) -> tuple[Any, ...]:
-        tensors = [log_decay, coupling, inputs, *gains, *initial]
-        return tuple(_call(run, tensors, [inputs] * len(gains)))
+    def forward(filter_: Filter, inputs: Tensor, initial: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        row = to_row(filter_, inputs, initial)
+        return tuple(_call(run, row, [inputs] * len(initial)))
 
-    def run_back(log_decay: Any, coupling: Any, inputs: Any, *rest: Any) -> list[Any]:
-        order = len(rest) // 4
-        gains, initial, levels, upstream = (
-            rest[first : first + order] for first in range(0, 4 * order, order)
+    def run_back(*tensors: Any) -> list[Any]:
+        # A row; the levels; and the gradients in them.
+        order = (len(tensors) - 3) // 4
+        row, levels, upstream = (
+            tensors[: -2 * order],
+            tensors[-2 * order : -order],
+            tensors[-order:],
         )
-        for_inputs = _empty_like(inputs)
-        arguments = log_decay, coupling, gains, inputs, initial, levels, upstream, for_inputs
-        for_decay, for_coupling, for_gains, for_initial = cpu.linear_filter_gradients(
-            *arguments, time_axis=time_axis, threads=_threads()
+        arguments = from_row(row)
+        found = cpu.linear_filter_gradients(
+            *arguments,
+            levels,
+            upstream,
+            _empty_like(arguments.inputs),
+            time_axis=time_axis,
+            threads=_threads(),
         )
-        return [for_decay, for_coupling, for_inputs, *for_gains, *for_initial]
+        return list(to_row(*found))
 
     def backward(
-        log_decay: Any,
-        coupling: Any,
-        gains: Any,
-        inputs: Any,
-        initial: Any,
-        levels: Any,
-        upstream: Any,
-    ) -> Any:
-        watched = [log_decay, coupling, inputs, *gains, *initial]
-        for_decay, for_coupling, for_inputs, *rest = _call(
-            run_back, [*watched, *levels, *upstream], watched
-        )
-        order = len(gains)
-        return for_decay, for_coupling, rest[:order], for_inputs, rest[order:]
+        filter_: Filter,
+        inputs: Tensor,
+        initial: Sequence[Tensor],
+        levels: Sequence[Tensor],
+        upstream: Sequence[Tensor],
+    ) -> FilterGradients:
+        row = to_row(filter_, inputs, initial)
+        return from_row(_call(run_back, [*row, *levels, *upstream], row))
 
     return forward, backward
 

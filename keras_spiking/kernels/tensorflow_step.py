@@ -1,4 +1,4 @@
-"""One step of spikes on TensorFlow, for loops over time and for a sequence of one step."""
+"""One step of spikes on TensorFlow, for a sequence of one step."""
 
 import functools
 from collections.abc import Callable
@@ -6,29 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_spiking.kernels import LARGEST, portable
+from keras_spiking._types import Tensor
+from keras_spiking.kernels import grid
+from keras_spiking.kernels.tensorflow_loops import compiled
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return tf.function(function, jit_compile=True, autograph=False)
-
-
-def count_spikes(increment: Any, voltage: Any) -> tuple[Any, Any]:
-    """The spikes of one step, and the voltage after it."""
-    digits = 52 if increment.dtype == tf.float64 else 23
-    most = LARGEST[digits] * 2.0**-digits
-    rounded = tf.round(increment * 2.0**digits) * 2.0**-digits
-    whole = tf.floor(rounded)
-    # Limits what has overflowed: to limit what may overflow takes twice as long.
-    within = tf.abs(increment) < most
-    # Exact: neither term reaches 1, and both are on the grid.
-    raised = voltage + tf.where(within, rounded - whole, 0.0)
-    whole = tf.where(within, whole, portable.saturate(increment, most))
-    carry = tf.floor(raised)
-    return whole + carry, raised - carry
-
-
-def fire_once(tensors: Any, time_axis: int, rectify: bool) -> tuple[Any, Any]:
+def fire_once(tensors: Tensor, time_axis: int, rectify: bool) -> tuple[Tensor, Tensor]:
     """As `tensorflow_numba.fire`, for one step in a graph: in one pass, without a loop.
 
     By two functions: TensorFlow leaves out the one for a final voltage that nobody uses.
@@ -41,9 +24,9 @@ def fire_once(tensors: Any, time_axis: int, rectify: bool) -> tuple[Any, Any]:
 
 @functools.cache
 def _once(rectify: bool, of_spikes: bool) -> Callable[..., Any]:
-    def once(rates: Any, voltage: Any, dt: Any, height: Any) -> Any:
+    def once(rates: Tensor, voltage: Tensor, dt: Tensor, height: Tensor) -> Tensor:
         rates = tf.nn.relu(rates) if rectify else rates
-        count, final = count_spikes(rates * dt, portable.to_grid(voltage))
+        count, final = grid.count_spikes(rates * dt, grid.to_grid(voltage))
         return count * height if of_spikes else final
 
     return compiled(once)
@@ -53,7 +36,7 @@ def _once(rectify: bool, of_spikes: bool) -> Callable[..., Any]:
 def pass_once(rectify: bool) -> Callable[..., Any]:
     """The gradient of rates, of which each channel has its own scales."""
 
-    def passed(upstream: Any, rates: Any, dt: Any, height: Any) -> Any:
+    def passed(upstream: Tensor, rates: Tensor, dt: Tensor, height: Tensor) -> Tensor:
         scaled = upstream * height * dt
         return tf.where(rates > 0, scaled, tf.zeros_like(scaled)) if rectify else scaled
 

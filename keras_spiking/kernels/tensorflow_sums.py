@@ -6,9 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_spiking.kernels import portable, running, tensorflow_numba
-from keras_spiking.kernels.tensorflow import (
+from keras_spiking._types import Tensor
+from keras_spiking.kernels import grid, running, tensorflow_numba
+from keras_spiking.kernels.tensorflow_choice import kernels_for
+from keras_spiking.kernels.tensorflow_loops import (
     at,
+    compiled,
     cut,
     of_known_batch,
     of_shape,
@@ -16,18 +19,16 @@ from keras_spiking.kernels.tensorflow import (
     put,
     time_first,
 )
-from keras_spiking.kernels.tensorflow_choice import kernels_for
-from keras_spiking.kernels.tensorflow_step import compiled, count_spikes
 
 
 def accumulate_and_fire(
-    rates: Any,
-    state: Any,
-    dt: Any,
+    rates: Tensor,
+    state: Tensor,
+    dt: Tensor,
     time_axis: int = 1,
     rectify: bool = False,
     negative_spikes: bool = True,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Tensor]:
     kind = kernels_for(rates, time_axis)
     if kind == "portable":
         return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
@@ -37,14 +38,14 @@ def accumulate_and_fire(
     rates = of_known_batch(rates, state[0], time_axis)
     pair = tensorflow_numba.accumulate if kind == "numba" else _accumulate
     forward, backward = pair(time_axis, rectify, negative_spikes)
-    scales = [tf.convert_to_tensor(each, rates.dtype) for each in (dt, 1.0 / dt)]
+    scales = [tf.convert_to_tensor(scale, rates.dtype) for scale in (dt, 1.0 / dt)]
 
     @tf.custom_gradient
-    def run(rates: Any, *others: Any) -> Any:
+    def run(rates: Tensor, *others: Tensor) -> Tensor:
         # Unwatched, as in `linear_filter`.
         spikes, final, active = forward(*map(tf.stop_gradient, (rates, *others)))
 
-        def gradients(upstream: Any, *_: Any) -> Any:
+        def gradients(upstream: Tensor, *_: Tensor) -> Tensor:
             return backward(upstream, active) if rectify else upstream, *[None] * len(others)
 
         return (spikes, *final), gradients
@@ -60,42 +61,42 @@ def _accumulate(
     """The spikes, final state, and steps that the gradient passes; and the gradient of rates."""
 
     def fire(
-        rates: Any, floor: Any, voltage: Any, emitted: Any, origin: Any, dt: Any, height: Any
-    ) -> Any:
+        rates: Tensor,
+        floor: Tensor,
+        voltage: Tensor,
+        emitted: Tensor,
+        origin: Tensor,
+        dt: Tensor,
+        height: Tensor,
+    ) -> Tensor:
         shapes = [tf.shape(rates), tf.shape(floor)]
         rates, floor, voltage, emitted, origin = map(
             padded, (rates, floor, voltage, emitted, origin)
         )
 
-        def step(
-            time: Any, spikes: Any, active: Any, floor: Any, voltage: Any, emitted: Any
-        ) -> Any:
-            count, voltage = count_spikes(at(rates, time, time_axis) * dt, voltage)
-            undefined = tf.math.is_nan(count)
-            added = running.bounded(tf.where(undefined, tf.zeros_like(count), count))
-            floor = due = running.bounded(floor + added)
+        def step(time: Tensor, spikes: Tensor, active: Tensor, *final: Tensor) -> Tensor:
+            increment, now = at(rates, time, time_axis) * dt, (*final, origin)
+            fired, passes, final = running.accumulate_step(
+                increment, height, now, rectify, negative_spikes
+            )
             if rectify:
-                due = tf.maximum(floor, 0.0)
-                active = put(active, floor + voltage > origin, time)
-            if not negative_spikes:
-                due = tf.maximum(due, emitted)
-            now = tf.where(undefined, count, (due - emitted) * height)
-            return time + 1, put(spikes, now, time), active, floor, voltage, due
+                active = put(active, passes, time)
+            return time + 1, put(spikes, fired, time), active, *final
 
         empty = time_first(tf.zeros_like(rates), time_axis)
         active = tf.zeros_like(empty, "bool") if rectify else False
-        start = 0, empty, active, floor, portable.to_grid(voltage), emitted
+        start = 0, empty, active, floor, grid.to_grid(voltage), emitted
         length = tf.shape(rates)[time_axis]
         _, spikes, active, *final = tf.while_loop(lambda time, *_: time < length, step, start)
         final = [cut(each, shapes[1]) for each in final]
         return cut(time_first(spikes, time_axis), shapes[0]), final, active
 
-    def gradient(upstream: Any, active: Any) -> Any:
+    def gradient(upstream: Tensor, active: Tensor) -> Tensor:
         """Each step counts in all later sums; each sum in its step, and negative in the next."""
         shape = tf.shape(upstream)
         upstream = padded(upstream)
 
-        def step(time: Any, gradients: Any, total: Any, later: Any) -> Any:
+        def step(time: Tensor, gradients: Tensor, total: Tensor, later: Tensor) -> Tensor:
             now = at(upstream, time, time_axis)
             total = total + tf.where(active[time], now - later, tf.zeros_like(now))
             return time - 1, put(gradients, total, time), total, now

@@ -7,11 +7,14 @@ where it stands: traced step by step, it would be another program for every leng
 
 import torch
 
-from keras_spiking.kernels.torch_filters import alpha_gain, expm1, filter_end, linear_filter
+from keras_spiking.kernels.torch_filter_end import filter_end
+from keras_spiking.kernels.torch_filters import linear_filter
+from keras_spiking.kernels.torch_gains import alpha_gain, expm1
 from keras_spiking.kernels.torch_spikes import (
     integrate,
     integrate_and_fire,
     spike,
+    spike_by_channel,
     straight_through,
     to_dtype,
     uniform,
@@ -32,6 +35,7 @@ __all__ = [
     "linear_filter",
     "runs_on_cpu",
     "spike",
+    "spike_by_channel",
     "straight_through",
     "to_dtype",
     "uniform",

@@ -7,38 +7,35 @@ another. So spikes are one sum over all steps, and filters double as `portable.p
 as many passes as any length may need: those that reach back beyond the first step change nothing.
 """
 
-import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from keras_spiking.kernels import torch_plain
-from keras_spiking.kernels.torch import to_dtype
+from keras_spiking._types import Tensor
+from keras_spiking.kernels import recurrences, torch_plain
+from keras_spiking.kernels.contract import Filter
+from keras_spiking.kernels.torch import filter_end, runs_on_cpu, to_dtype
 
+__all__ = ["filter_end", "runs_on_cpu"]
+
+integrate = torch_plain.integrate
 integrate_and_fire = torch_plain.integrate_and_fire
 
 # Of a length below 2**31.
 _PASSES = 31
 
 
-def filter_end(*arguments: Any) -> Any:
-    from keras_spiking.kernels import portable  # imports Keras
-
-    return portable.filter_end(*arguments)
+def alpha_gain(ratio: Tensor) -> Tensor:
+    return recurrences.alpha_gain(torch, expm1, ratio)
 
 
-def alpha_gain(ratio: Any) -> Any:
-    from keras_spiking.kernels import portable  # imports Keras
-
-    return portable.alpha_gain(ratio)
-
-
-def expm1(x: Any) -> Any:
+def expm1(x: Tensor) -> Tensor:
     """`exp(x) - 1`, exact near zero; ONNX has no operation for it."""
     return torch.tanh(x / 2) * (torch.exp(x) + 1.0)
 
 
-def _recurrence(log_decay: Any, drive: Any, start: Any, time_axis: int) -> Any:
+def _recurrence(log_decay: Tensor, drive: Tensor, start: Tensor, time_axis: int) -> Tensor:
     """`h_t = exp(log_decay) * h_{t-1} + drive_t`, from `start`."""
     log_decay = log_decay.unsqueeze(time_axis)
     sequence = torch.cat([start.unsqueeze(time_axis), drive], time_axis)
@@ -51,31 +48,43 @@ def _recurrence(log_decay: Any, drive: Any, start: Any, time_axis: int) -> Any:
     return sequence.narrow(time_axis, 1, drive.shape[time_axis])
 
 
-linear_filter = functools.partial(torch_plain.linear_filter, recurrence=_recurrence)
+def linear_filter(
+    filter_: Filter, inputs: Tensor, initial: Sequence[Tensor], time_axis: int = 1
+) -> tuple[Tensor, ...]:
+    return recurrences.linear_filter(torch, _recurrence, filter_, inputs, initial, time_axis)
 
 
-def straight_through(rates: Any, spikes: Any) -> Any:
+def straight_through(rates: Tensor, spikes: Tensor) -> Tensor:
     if torch.onnx.is_in_onnx_export():  # in which nothing trains
         return spikes
     return torch_plain.straight_through(rates, spikes)
 
 
 def spike(
-    rates: Any,
-    voltage: Any,
-    dt: Any,
+    rates: Tensor,
+    voltage: Tensor,
+    dt: Tensor,
     time_axis: int = 1,
     rectify: bool = False,
-    height: Any = None,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Tensor]:
+    return spike_by_channel(rates, voltage, dt, 1.0 / dt, time_axis, rectify)
+
+
+def spike_by_channel(
+    rates: Tensor,
+    voltage: Tensor,
+    seconds: Tensor,
+    heights: Tensor,
+    time_axis: int = 1,
+    rectify: bool = False,
+) -> tuple[Tensor, Tensor]:
     rates = torch.relu(rates) if rectify else rates
-    increments = rates.detach().to(voltage.dtype) * dt
+    increments = rates.detach().to(voltage.dtype) * seconds
     counts, final = integrate_and_fire(increments, voltage, time_axis)
-    height = 1.0 / dt if height is None else height
-    return straight_through(rates, to_dtype(counts * height, rates.dtype)), final
+    return straight_through(rates, to_dtype(counts * heights, rates.dtype)), final
 
 
-def uniform(shape: Any, seed: Any, dtype: str) -> Any:
+def uniform(shape: Sequence[int], seed: Any, dtype: str) -> Tensor:
     recorder = "ONNX" if torch.onnx.is_in_onnx_export() else "torch.jit.trace"
     raise NotImplementedError(
         f"SpikingActivation: {recorder} has no random numbers that follow a seed, and so none for "

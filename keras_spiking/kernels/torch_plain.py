@@ -4,14 +4,16 @@ It would refuse the functions with gradients of their own that run otherwise, or
 them what makes every call slower by a third. The tracer for ONNX needs plain operations, too.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from keras_spiking.kernels import LARGEST
+from keras_spiking._types import Tensor
+from keras_spiking.kernels import recurrences
+from keras_spiking.kernels.constants import BITS, DIGITS, INTEGERS, MOST_IN_STEP, MOST_SPIKES
+from keras_spiking.kernels.contract import Filter
 
-# As in `running.py`, which imports Keras.
-MOST_SPIKES = 2.0**24
 # Of a block, so few that rounding does not add up.
 _STEPS = 32
 # Elements of a span, by measurement.
@@ -32,12 +34,14 @@ class ReverseOnly(torch.autograd.Function):
         )
 
 
-def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+def integrate_and_fire(
+    increments: Tensor, voltage: Tensor, time_axis: int = 1
+) -> tuple[Tensor, Tensor]:
     counts, voltages = integrate(increments, voltage, time_axis)
     return counts, _last(voltages, to_grid(voltage), time_axis)
 
 
-def _last(sequence: Any, start: Any, time_axis: int) -> Any:
+def _last(sequence: Tensor, start: Tensor, time_axis: int) -> Tensor:
     """The last step of a sequence that goes on from `start`; that, if there is no step."""
     # What is traced may know no length.
     if not torch.jit.is_tracing() and not sequence.shape[time_axis]:
@@ -45,71 +49,72 @@ def _last(sequence: Any, start: Any, time_axis: int) -> Any:
     return sequence.select(time_axis, -1)
 
 
-def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
-    digits, integer = _grid(increments)
-    unit = 2.0**digits
-    start = (to_grid(voltage) * unit).to(integer)
-    whole, rest = _split(increments)
-    added = rest.to(integer)
+def integrate(increments: Tensor, voltage: Tensor, time_axis: int = 1) -> tuple[Tensor, Tensor]:
+    """As `portable.integrate`."""
+    dtype = _name(increments)
+    unit, bits, integer = 2.0 ** DIGITS[dtype], BITS[dtype], getattr(torch, INTEGERS[dtype])
+    whole, fraction = _split(increments)
+    added, start = ((part * unit).to(integer) for part in (fraction, to_grid(voltage)))
     total = torch.cumsum(added, time_axis, dtype=integer) + start.unsqueeze(time_axis)
-    voltages = torch.bitwise_and(total, torch.full_like(total, 2**digits - 1))
-    counts = whole + (voltages < added).to(whole.dtype)
-    return counts, voltages.to(whole.dtype) * (1.0 / unit)
+    # The lowest digits alone, at the top of the integer.
+    top = (total * 2 ** (bits - DIGITS[dtype])).to(increments.dtype) * 2.0**-bits
+    voltages = torch.where(top < 0.0, top + 1.0, top)
+    return whole + (voltages < fraction).to(whole.dtype), voltages
 
 
-def _split(increments: Any) -> tuple[Any, Any]:
-    """Rounded to the grid: whole spikes, and the rest in units of the grid, none if undefined."""
-    digits, _ = _grid(increments)
-    unit, largest = 2.0**digits, LARGEST[digits]
-    rounded = torch.round(torch.clamp(increments * unit, -largest, largest))
-    whole = torch.floor(rounded * (1.0 / unit))
-    return whole, torch.nan_to_num(rounded - whole * unit, 0.0)
-
-
-def integrate_step_by_step(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+def integrate_step_by_step(
+    increments: Tensor, voltage: Tensor, time_axis: int = 1
+) -> tuple[Tensor, Tensor]:
     """`integrate_and_fire` on a CPU, without derivatives, in spans of time that fit its cache."""
     steps = max(_CACHED * increments.shape[time_axis] // increments.numel(), 1)
-    grid = 2.0 ** -_grid(increments)[0]
     now = to_grid(voltage)
     parts = []
     for span in increments.split(steps, time_axis):
-        counts, rest = _split(span)
-        rest.mul_(grid)
-        for count, step in zip(counts.unbind(time_axis), rest.unbind(time_axis), strict=True):
+        counts, fractions = _split(span)
+        steps_of = counts.unbind(time_axis), fractions.unbind(time_axis)
+        for count, fraction in zip(*steps_of, strict=True):
             # Exact: neither term reaches 1, and both are on the grid.
-            carry = step.add_(now).floor()
+            carry = fraction.add_(now).floor()
             count.add_(carry)
-            now = step.sub_(carry)
+            now = fraction.sub_(carry)
         parts.append(counts)
     return torch.cat(parts, time_axis), now.clone()
 
 
-def _grid(tensor: Any) -> tuple[int, Any]:
-    """The voltage's binary digits, and the integers that hold them."""
-    return (52, torch.int64) if tensor.dtype == torch.float64 else (23, torch.int32)
+def _name(tensor: Tensor) -> str:
+    """The name of the type of floats that a tensor is computed in."""
+    return "float64" if tensor.dtype == torch.float64 else "float32"
 
 
-def to_grid(voltage: Any) -> Any:
+def _split(increments: Tensor) -> tuple[Tensor, Tensor]:
+    """Rounds to the grid: whole spikes, and a fraction in [0, 1), which is 0 for NaN."""
+    unit, most = 2.0 ** DIGITS[_name(increments)], MOST_IN_STEP[_name(increments)]
+    rounded = torch.round(torch.clamp(increments, -most, most) * unit) * (1.0 / unit)
+    whole = torch.floor(rounded)
+    return whole, torch.nan_to_num(rounded - whole, 0.0)
+
+
+def to_grid(voltage: Tensor) -> Tensor:
     """The fractional part of a voltage, rounded to the grid, in [0, 1)."""
-    unit = 2.0 ** _grid(voltage)[0]
+    unit = 2.0 ** DIGITS[_name(voltage)]
     fraction = torch.round((voltage - torch.floor(voltage)) * unit)
-    # Not a number is not below.
+    # NaN is not below.
     return torch.where(fraction < unit, fraction, unit - 1) * (1.0 / unit)
 
 
-def straight_through(rates: Any, spikes: Any) -> Any:
+def straight_through(rates: Tensor, spikes: Tensor) -> Tensor:
     return spikes + (rates - rates.detach()).nan_to_num(0.0)
 
 
 def accumulate_and_fire(
-    rates: Any,
-    state: Any,
-    dt: Any,
+    rates: Tensor,
+    state: Tensor,
+    dt: Tensor,
     time_axis: int = 1,
     rectify: bool = False,
     negative_spikes: bool = True,
-) -> tuple[Any, Any]:
-    state = tuple(each.detach() for each in state)
+) -> tuple[Tensor, Tensor]:
+    state = tuple(part.detach() for part in state)
     options = time_axis, rectify, negative_spikes
     spikes, ends, active = accumulate(rates.detach(), state, dt, 1.0 / dt, *options)
     changes = rates
@@ -120,14 +125,14 @@ def accumulate_and_fire(
 
 
 def accumulate(
-    rates: Any,
-    state: Any,
-    dt: Any,
-    height: Any,
+    rates: Tensor,
+    state: Tensor,
+    dt: Tensor,
+    height: Tensor,
     time_axis: int,
     rectify: bool,
     negative_spikes: bool,
-) -> tuple[Any, list[Any], Any]:
+) -> tuple[Tensor, list[Tensor], Tensor]:
     """Spikes, the final state, and the steps that the gradient passes, empty if it passes all."""
     floor, voltage, emitted, origin = state
     counts, voltages = integrate(rates * dt, voltage, time_axis)
@@ -140,44 +145,44 @@ def accumulate(
         due = running_max(due, emitted, time_axis)
     spikes = differences(due, emitted, time_axis) * height
     spikes = torch.where(torch.isnan(counts), torch.nan, spikes)
-    each = (floors, floor), (voltages, to_grid(voltage)), (due, emitted)
+    pairs = (floors, floor), (voltages, to_grid(voltage)), (due, emitted)
     # Copies: parts of the sequences would keep all of them in memory.
-    return spikes, [_last(*pair, time_axis).clone() for pair in each], active
+    return spikes, [_last(*pair, time_axis).clone() for pair in pairs], active
 
 
-def sum_of_counts(counts: Any, start: Any, time_axis: int = 1) -> Any:
+def sum_of_counts(counts: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
     """`start` plus each step and all before it, in whole numbers, which stop at `MOST_SPIKES`.
 
-    What is undefined adds nothing.
+    NaN adds nothing.
     """
     added = bounded(torch.nan_to_num(counts, 0.0)).to(torch.int64)
     total = torch.cumsum(added, time_axis) + start.to(torch.int64).unsqueeze(time_axis)
     return bounded(total.to(start.dtype))
 
 
-def bounded(counts: Any) -> Any:
+def bounded(counts: Tensor) -> Tensor:
     """Numbers of spikes, of at most `MOST_SPIKES`."""
     return torch.clamp(counts, -MOST_SPIKES, MOST_SPIKES)
 
 
-def running_max(sequence: Any, start: Any, time_axis: int = 1) -> Any:
+def running_max(sequence: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
     """The largest of `start`, each step, and all before it."""
     return torch.cummax(torch.maximum(sequence, start.unsqueeze(time_axis)), time_axis).values
 
 
-def differences(sequence: Any, start: Any, time_axis: int = 1) -> Any:
+def differences(sequence: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
     """Each step less the one before it, which is `start` before the first."""
     return torch.diff(sequence, dim=time_axis, prepend=start.unsqueeze(time_axis))
 
 
-def gradient_of_sums(upstream: Any, active: Any, time_axis: int = 1) -> Any:
+def gradient_of_sums(upstream: Tensor, active: Tensor, time_axis: int = 1) -> Tensor:
     """Each step counts in all later sums; each sum in its step, and negative in the next."""
     after = torch.zeros_like(upstream.narrow(time_axis, 0, 1))
     changes = torch.diff(upstream, dim=time_axis, append=after) * active
     return -torch.cumsum(changes.flip(time_axis), time_axis).flip(time_axis)
 
 
-def recurrence(log_decay: Any, drive: Any, start: Any, time_axis: int) -> Any:
+def recurrence(log_decay: Tensor, drive: Tensor, start: Tensor, time_axis: int) -> Tensor:
     """`h_t = exp(log_decay) * h_{t-1} + drive_t`, from `start`.
 
     Within a block, of all blocks at once, step follows step from zero. The level at a block's edge
@@ -204,13 +209,13 @@ def recurrence(log_decay: Any, drive: Any, start: Any, time_axis: int) -> Any:
     since = since.view(-1, *[1] * (drive.dim() - within))
     decays = torch.exp(since * log_decay.unsqueeze(within))
     from_zero, carried = (
-        each.flatten(time_axis, within).narrow(time_axis, 0, length)
-        for each in (torch.stack(levels, within), edges * decays)
+        part.flatten(time_axis, within).narrow(time_axis, 0, length)
+        for part in (torch.stack(levels, within), edges * decays)
     )
     return from_zero + carried
 
 
-def _doubled(log_decay: Any, sequence: Any, time_axis: int) -> Any:
+def _doubled(log_decay: Tensor, sequence: Tensor, time_axis: int) -> Tensor:
     """The same from zero: after pass k every step holds the sum of its last 2^k drives."""
     length = sequence.shape[time_axis]
     for step in (2**n for n in range((length - 1).bit_length())):
@@ -223,20 +228,6 @@ def _doubled(log_decay: Any, sequence: Any, time_axis: int) -> Any:
 
 
 def linear_filter(
-    log_decay: Any,
-    coupling: Any,
-    gains: Any,
-    inputs: Any,
-    initial: Any,
-    time_axis: int = 1,
-    recurrence: Any = recurrence,
-) -> tuple[Any, ...]:
-    levels: list[Any] = []
-    for gain, start in zip(gains, initial, strict=True):
-        drive = inputs * gain.unsqueeze(time_axis)
-        if levels:
-            before = torch.cat([initial[0].unsqueeze(time_axis), levels[0]], time_axis)
-            before = before.narrow(time_axis, 0, inputs.shape[time_axis])
-            drive = drive + coupling.unsqueeze(time_axis) * before
-        levels.append(recurrence(log_decay, drive, start, time_axis))
-    return tuple(levels)
+    filter_: Filter, inputs: Tensor, initial: Sequence[Tensor], time_axis: int = 1
+) -> tuple[Tensor, ...]:
+    return recurrences.linear_filter(torch, recurrence, filter_, inputs, initial, time_axis)

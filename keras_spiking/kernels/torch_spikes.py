@@ -1,24 +1,27 @@
 """Spikes on PyTorch; see `torch.py`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from keras_spiking.kernels import native_is_chosen, torch_numba, torch_plain
+from keras_spiking._types import Tensor
+from keras_spiking.kernels import setting, torch_numba, torch_plain
+from keras_spiking.kernels.constants import DIGITS
 
 # In a step, by measurement: with fewer, one sum over time is faster.
 _ELEMENTS_WORTH_A_CALL = 2**11
 
 
-def uniform(shape: Any, seed: Any, dtype: str) -> Any:
+def uniform(shape: Sequence[int], seed: Any, dtype: str) -> Tensor:
     import keras
 
-    unit = 2.0**52 if dtype == "float64" else 2.0**23
+    unit = 2.0 ** DIGITS[dtype]
     state = None if isinstance(seed, int) else seed.state.value
     if state is None or state.device.type == "meta" or torch.compiler.is_compiling():
         drawn = keras.random.uniform(shape, dtype=dtype, seed=seed)
     else:
-        # The same numbers in a third of the time, which is that of many a layer.
+        # The same numbers in a third of the time. The rest of a layer may take less than that.
         first, second = state.tolist()
         state = state.detach().clone()
         state[1] += 1
@@ -30,7 +33,9 @@ def uniform(shape: Any, seed: Any, dtype: str) -> Any:
     return drawn.mul_(unit).floor_().mul_(1.0 / unit)
 
 
-def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+def integrate_and_fire(
+    increments: Tensor, voltage: Tensor, time_axis: int = 1
+) -> tuple[Tensor, Tensor]:
     if torch.compiler.is_compiling():
         return _compiled_integrate_and_fire(increments.detach(), voltage.detach(), time_axis)
     if torch_plain.transforms_are_active():
@@ -39,7 +44,7 @@ def integrate_and_fire(increments: Any, voltage: Any, time_axis: int = 1) -> tup
         return _integrate_and_fire(increments, voltage, time_axis)
 
 
-def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, Any]:
+def integrate(increments: Tensor, voltage: Tensor, time_axis: int = 1) -> tuple[Tensor, Tensor]:
     increments, voltage = increments.detach(), voltage.detach()
     compiling = torch.compiler.is_compiling()
     runs = not compiling and torch_numba.runs_on(increments)
@@ -47,20 +52,28 @@ def integrate(increments: Any, voltage: Any, time_axis: int = 1) -> tuple[Any, A
 
 
 def spike(
-    rates: Any,
-    voltage: Any,
-    dt: Any,
+    rates: Tensor,
+    voltage: Tensor,
+    dt: Tensor,
     time_axis: int = 1,
     rectify: bool = False,
-    height: Any = None,
-) -> tuple[Any, Any]:
-    """As the contract says, in fewer passes; `dt` and the spikes' `height` may be by channel."""
-    height = 1.0 / dt if height is None else height
+) -> tuple[Tensor, Tensor]:
+    return spike_by_channel(rates, voltage, dt, 1.0 / dt, time_axis, rectify)
+
+
+def spike_by_channel(
+    rates: Tensor,
+    voltage: Tensor,
+    seconds: Tensor,
+    heights: Tensor,
+    time_axis: int = 1,
+    rectify: bool = False,
+) -> tuple[Tensor, Tensor]:
     if not _must_be_plain():
-        return _Spike.apply(rates, voltage, dt, height, time_axis, rectify)
+        return _Spike.apply(rates, voltage, seconds, heights, time_axis, rectify)
     rates = torch.relu(rates) if rectify else rates
-    counts, final = integrate_and_fire(rates.to(voltage.dtype) * dt, voltage, time_axis)
-    return straight_through(rates, to_dtype(counts * height, rates.dtype)), final
+    counts, final = integrate_and_fire(rates.to(voltage.dtype) * seconds, voltage, time_axis)
+    return straight_through(rates, to_dtype(counts * heights, rates.dtype)), final
 
 
 def _must_be_plain() -> bool:
@@ -72,12 +85,18 @@ class _Spike(torch_plain.ReverseOnly):
     # Not `setup_context`: with it, each call takes a third longer.
     @staticmethod
     def forward(
-        ctx: Any, rates: Any, voltage: Any, dt: Any, height: Any, time_axis: int, rectify: bool
-    ) -> tuple[Any, Any]:
+        ctx: Any,
+        rates: Tensor,
+        voltage: Tensor,
+        dt: Tensor,
+        height: Tensor,
+        time_axis: int,
+        rectify: bool,
+    ) -> tuple[Tensor, Tensor]:
         if rectify:
             ctx.save_for_backward(rates)
-        each = (rates.to(voltage.dtype), voltage, time_axis, dt, height, rectify)
-        spikes, final = _integrate_and_fire(*each)
+        wide = rates.to(voltage.dtype)
+        spikes, final = _integrate_and_fire(wide, voltage, time_axis, dt, height, rectify)
         ctx.mark_non_differentiable(final)
         ctx.set_materialize_grads(False)
         return to_dtype(spikes, rates.dtype), final
@@ -92,7 +111,7 @@ class _Spike(torch_plain.ReverseOnly):
         return upstream, None, None, None, None, None
 
 
-def to_dtype(tensor: Any, dtype: Any) -> Any:
+def to_dtype(tensor: Tensor, dtype: Any) -> Tensor:
     """The tensor in a type; what float16 cannot hold becomes the largest number that it can."""
     if dtype == torch.float16 and tensor.dtype != dtype:
         largest = torch.finfo(dtype).max
@@ -101,40 +120,35 @@ def to_dtype(tensor: Any, dtype: Any) -> Any:
 
 
 def _integrate_and_fire(
-    increments: Any,
-    voltage: Any,
+    increments: Tensor,
+    voltage: Tensor,
     time_axis: int,
-    dt: Any = 1.0,
-    height: Any = 1.0,
+    dt: Tensor = 1.0,
+    height: Tensor = 1.0,
     rectify: bool = False,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Tensor]:
     """Spikes of `height` by increments that are times `dt`."""
     if torch_numba.runs_on(increments):
         return torch_numba.fire(increments, voltage, dt, height, rectify, time_axis)
     increments = (torch.relu(increments) if rectify else increments) * dt
-    if native_is_chosen(faster=True):
-        many = increments.numel() >= _ELEMENTS_WORTH_A_CALL * max(increments.shape[time_axis], 1)
-        by_step = increments.device.type == "cpu" and many
-        run = torch_plain.integrate_step_by_step if by_step else torch_plain.integrate_and_fire
-        counts, final = run(increments, voltage, time_axis)
-    else:
-        from keras_spiking.kernels import portable  # imports Keras
-
-        counts, final = portable.integrate_and_fire(increments, voltage, time_axis, torch.cumsum)
+    many = increments.numel() >= _ELEMENTS_WORTH_A_CALL * max(increments.shape[time_axis], 1)
+    by_step = many and increments.device.type == "cpu" and setting.name != "portable"
+    run = torch_plain.integrate_step_by_step if by_step else torch_plain.integrate_and_fire
+    counts, final = run(increments, voltage, time_axis)
     return counts * height, final
 
 
 class _StraightThrough(torch_plain.ReverseOnly):
     @staticmethod
-    def forward(ctx: Any, rates: Any, spikes: Any) -> Any:
+    def forward(ctx: Any, rates: Tensor, spikes: Tensor) -> Tensor:
         return spikes.view_as(spikes)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Any) -> Any:
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
         return upstream, None
 
 
-def straight_through(rates: Any, spikes: Any) -> Any:
+def straight_through(rates: Tensor, spikes: Tensor) -> Tensor:
     if _must_be_plain():
         return torch_plain.straight_through(rates, spikes)
     return _StraightThrough.apply(rates, spikes)
@@ -150,7 +164,7 @@ def _compiled_integrate_and_fire(
 
 
 @_compiled_integrate_and_fire.register_fake
-def _(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
+def _(increments: Tensor, voltage: Tensor, time_axis: int) -> tuple[Tensor, Tensor]:
     shape = list(increments.shape)
     del shape[time_axis]
     return increments.new_empty(increments.shape), increments.new_empty(shape)

@@ -160,7 +160,8 @@ class Alpha(FilterLayer):
         level = tau * state[:, 0] + output
         gains = -kernels.expm1(-ratio), kernels.alpha_gain(ratio)
         coupling = ratio * ops.exp(-ratio)
-        levels, outputs = kernel(-ratio, coupling, gains, inputs, (level, output), self.time_axis)
+        filter_ = kernels.Filter(-ratio, coupling, gains)
+        levels, outputs = kernel(filter_, inputs, (level, output), self.time_axis)
         return [output, level], [outputs, levels]
 
     def _states_from(self, last: list[Any]) -> list[Any]:

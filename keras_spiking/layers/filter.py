@@ -296,10 +296,10 @@ class FilterLayer(KerasSpikingLayer):
         return {**super().get_config(), **_filter_config(self)}
 
 
-def _end(log_decay: Any, coupling: Any, gains: Any, *arguments: Any) -> tuple[Any, ...]:
+def _end(filter_: kernels.Filter, *arguments: Any) -> tuple[Any, ...]:
     """The last step of the last level, and None for the others."""
-    end = kernels.filter_end(log_decay, coupling, gains, *arguments)
-    return (*[None] * (len(gains) - 1), end)
+    end = kernels.filter_end(filter_, *arguments)
+    return (*[None] * (len(filter_.gains) - 1), end)
 
 
 class _UsedSteps:

@@ -134,10 +134,8 @@ class Lowpass(FilterLayer):
 
     def _filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
         log_decay, gain = self.cell._coefficients()
-        levels = kernel(
-            log_decay, ops.zeros_like(gain), (gain,), inputs, tuple(states), self.time_axis
-        )
-        return states, levels
+        filter_ = kernels.Filter(log_decay, ops.zeros_like(gain), (gain,))
+        return states, kernel(filter_, inputs, tuple(states), self.time_axis)
 
     def _states_from(self, last: list[Any]) -> list[Any]:
         return last

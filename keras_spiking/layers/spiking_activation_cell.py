@@ -229,12 +229,8 @@ class SpikingActivationCell(KerasSpikingCell):
         rates = self._rates(inputs)
         spikes, voltage = self._by_channel(
             rates,
-            lambda rates, seconds: portable.spike(
-                rates,
-                states[0],
-                seconds,
-                integrate_and_fire=_one_step,
-                straight_through=kernels.straight_through,
+            lambda rates, seconds: portable.spike_by(
+                _one_step, kernels.straight_through, rates, states[0], seconds
             ),
         )
         return spikes, [voltage]

@@ -1,9 +1,9 @@
 """Second-order lowpass filters: the alpha function."""
 
-from typing import Any
-
 import torch
 
+from keras_spiking._types import Tensor
+from keras_spiking.kernels.contract import Filter as Coefficients
 from keras_spiking.kernels.torch import alpha_gain, expm1
 from keras_spiking.pytorch.filter import Filter
 
@@ -76,9 +76,7 @@ class Alpha(Filter):
 
     _order = 2
 
-    def _filter(
-        self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
-    ) -> tuple[Any, ...]:
+    def _coefficients(self, log_decay: Tensor) -> Coefficients:
         ratio = -log_decay
         gains = -expm1(log_decay), alpha_gain(ratio)
-        return kernel(log_decay, ratio * torch.exp(log_decay), gains, inputs, levels)
+        return Coefficients(log_decay, ratio * torch.exp(log_decay), gains)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 
 from keras_spiking import _checks
+from keras_spiking._types import Tensor
+from keras_spiking.kernels.contract import Filter as Coefficients
 from keras_spiking.kernels.torch import to_dtype
 from keras_spiking.pytorch.kernels import filter_end, linear_filter
 from keras_spiking.pytorch.mask import UsedSteps
@@ -81,10 +83,8 @@ class Filter(Stateful):
         """The time constants as they are now, in seconds, `(1, ...)`."""
         return self.dt / torch.nn.functional.softplus(-self.smoothing_var)
 
-    def _filter(
-        self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
-    ) -> tuple[Any, ...]:
-        """Filters inputs, `(batch, time, ...)`, from levels, `(batch, ...)`, by the kernel."""
+    def _coefficients(self, log_decay: Tensor) -> Coefficients:
+        """The filter of this decay."""
         raise NotImplementedError
 
     def _check(self, inputs: Any) -> None:
@@ -101,10 +101,10 @@ class Filter(Stateful):
             # All levels, or all that is needed of them: the last step of the last one.
             whole = self.return_sequences or with_state or steps is not None
             log_decay = torch.nn.functional.logsigmoid(self.smoothing_var.to(dtype))
-            # Half precision makes the logit of a fast decay infinite; 0 times that is no number.
+            # Half precision makes the logit of a fast decay infinite, and 0 times that is NaN.
             log_decay = log_decay.clamp(min=-1e4)
             kernel = linear_filter if whole else filter_end
-            sequences = self._filter(kernel, log_decay, outputs.to(dtype), levels)
+            sequences = kernel(self._coefficients(log_decay), outputs.to(dtype), levels)
             sequences = sequences if with_state else sequences[-1:]
             if steps is not None:
                 starts = levels[-len(sequences) :]

@@ -4,12 +4,15 @@ While `torch.jit.trace` records, they are plain operations, which any length of 
 program loads, with the same results and gradients.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from keras_spiking._types import Tensor
 from keras_spiking.kernels import torch as kernels
 from keras_spiking.kernels import torch_onnx, torch_plain, torch_sums
+from keras_spiking.kernels.contract import Filter
 
 
 def spike(rates: Any, voltage: Any, dt: float, rectify: bool = False) -> tuple[Any, Any]:
@@ -37,14 +40,14 @@ def straight_through(rates: Any, values: Any) -> Any:
     return chosen.straight_through(rates, values)
 
 
-def linear_filter(*arguments: Any) -> tuple[Any, ...]:
+def linear_filter(filter_: Filter, inputs: Tensor, initial: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """As `keras_spiking.kernels.linear_filter`."""
     chosen = torch_onnx if torch.jit.is_tracing() else kernels
-    return chosen.linear_filter(*arguments)
+    return chosen.linear_filter(filter_, inputs, initial)
 
 
-def filter_end(*arguments: Any) -> tuple[Any]:
+def filter_end(filter_: Filter, inputs: Tensor, initial: Sequence[Tensor]) -> tuple[Tensor]:
     """The last level's last step alone, in a tuple."""
     if torch.jit.is_tracing():
-        return (linear_filter(*arguments)[-1][:, -1:],)
-    return (kernels.filter_end(*arguments),)
+        return (linear_filter(filter_, inputs, initial)[-1][:, -1:],)
+    return (kernels.filter_end(filter_, inputs, initial),)

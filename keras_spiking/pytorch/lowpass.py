@@ -1,9 +1,9 @@
 """First-order lowpass filters."""
 
-from typing import Any
-
 import torch
 
+from keras_spiking._types import Tensor
+from keras_spiking.kernels.contract import Filter as Coefficients
 from keras_spiking.kernels.torch import expm1
 from keras_spiking.pytorch.filter import Filter
 
@@ -68,9 +68,7 @@ class Lowpass(Filter):
         - Oppenheim and Schafer, "Discrete-time signal processing", 3rd edition, Pearson, 2009.
     """
 
-    def _filter(
-        self, kernel: Any, log_decay: Any, inputs: Any, levels: tuple[Any, ...]
-    ) -> tuple[Any, ...]:
-        # Not of the decay, which that of a slow filter would round to a wrong one.
+    def _coefficients(self, log_decay: Tensor) -> Coefficients:
+        # Not `1 - decay`, which rounds coarsely where the filter is slow.
         gain = -expm1(log_decay)
-        return kernel(log_decay, torch.zeros_like(gain), (gain,), inputs, levels)
+        return Coefficients(log_decay, torch.zeros_like(gain), (gain,))

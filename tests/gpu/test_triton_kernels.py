@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 from gpu import triton_kernels  # noqa: E402
-from keras_spiking.kernels import torch_filters, torch_spikes  # noqa: E402
+from keras_spiking.kernels import torch_filters, torch_plain, torch_spikes  # noqa: E402
+from keras_spiking.kernels.contract import Filter, FilterGradients, to_row  # noqa: E402
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 both_layouts = pytest.mark.parametrize("time_axis", [0, 1])
@@ -58,12 +59,12 @@ def test_filters_and_their_gradients_agree(time, features, time_axis, order):
     coupling = draw(1, *features)
     gains = tuple(draw(1, *features) for _ in range(order))
     initial = tuple(draw(3, *features) for _ in range(order))
-    each = (log_decay, coupling, gains, inputs, initial)
-    levels = triton_kernels.linear_filter(*each, time_axis)
-    assert_close(levels, torch_filters.run_filter(*each, time_axis), 1e-6)
+    arguments = FilterGradients(Filter(log_decay, coupling, gains), inputs, initial)
+    levels = triton_kernels.linear_filter(*arguments, time_axis)
+    assert_close(levels, torch_plain.linear_filter(*arguments, time_axis), 1e-6)
     upstream = [torch.randn_like(inputs) for _ in range(order)]
-    got = triton_kernels.linear_filter_gradients(*each, levels, upstream, time_axis)
-    expected = torch_filters.filter_gradients(*each, levels, upstream, time_axis)
+    got = triton_kernels.linear_filter_gradients(*arguments, levels, upstream, time_axis)
+    expected = torch_filters.filter_gradients(arguments, levels, upstream, time_axis)
     assert_close(flat(got, order), flat(expected, order), 1e-5)
 
 
@@ -73,9 +74,8 @@ def test_slow_filters_do_not_drift(tau):
     inputs = draw(1, steps, 4) + 1.0
     log_decay = torch.full((1, 4), -0.001 / tau, device=DEVICE)
     gain = -torch.expm1(log_decay)
-    (levels,) = triton_kernels.linear_filter(
-        log_decay, 0 * gain, (gain,), inputs, (torch.zeros_like(gain),), 1
-    )
+    filter_ = Filter(log_decay, 0 * gain, (gain,))
+    (levels,) = triton_kernels.linear_filter(filter_, inputs, (torch.zeros_like(gain),), 1)
     level, exact = torch.zeros(4, dtype=torch.float64, device=DEVICE), []
     decay = torch.exp(log_decay[0].double())
     for step in inputs[0].double():
@@ -98,9 +98,8 @@ def test_every_kernel_compiles_for_a_gpu():
 
 
 def flat(gradients, order):
-    for_log_decay, for_coupling, for_gains, for_inputs, for_initial = gradients
-    coupled = [for_coupling] if order == 2 else []  # One level has no coupling.
-    return [for_log_decay, *coupled, *for_gains, for_inputs, *for_initial]
+    log_decay, coupling, *others = to_row(*gradients)
+    return [log_decay, *([coupling] if order == 2 else []), *others]  # One level has no coupling.
 
 
 def assert_close(tensors, expected, tolerance):

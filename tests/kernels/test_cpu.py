@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_spiking.kernels import cpu
+from keras_spiking.kernels.contract import Filter, to_row
 
 pytestmark = pytest.mark.skipif(not cpu.is_available(), reason="Numba is not installed")
 ROOT = Path(__file__).parents[2]
@@ -45,13 +46,12 @@ def everything(rng, shape, time_axis, threads, dtype="float32"):
     results += [gradients.copy()]
     log_decay, coupling, *gains = rng.uniform(size=(4, 1, *shape[2:])).astype(dtype) * 0.1
     for order in (1, 2):
-        each = -log_decay, coupling, gains[:order], rates, start[:order]
+        each = Filter(-log_decay, coupling, tuple(gains[:order])), rates, start[:order]
         levels = room([rates] * order)
         cpu.linear_filter(*each, levels, **settings)
         ups = [upstream, more][:order]
         found = cpu.linear_filter_gradients(*each, levels, ups, gradients, **settings)
-        for_decay, for_coupling, for_gains, for_initial = found
-        results += [*levels, gradients.copy(), for_decay, for_coupling, *for_gains, *for_initial]
+        results += [np.copy(each) for each in (*levels, *to_row(*found))]
     return results
 
 

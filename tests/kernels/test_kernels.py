@@ -10,6 +10,7 @@ from keras import ops
 import keras_spiking
 from keras_spiking import kernels
 from keras_spiking.kernels import portable
+from keras_spiking.kernels.contract import Filter
 from tests.compiled import BACKEND, MODES, SETTINGS, finite_differences, gradients, run
 
 every_mode = pytest.mark.parametrize("mode", MODES)
@@ -88,7 +89,7 @@ def test_one_sample_runs_where_the_batch_size_of_its_state_alone_is_known(mode, 
 
     weight = np.full((1, 3), -0.1, "float32")
     (levels,) = run(
-        lambda x, a, level: kernels.linear_filter(a, a * 0, (-a,), x, (level,)),
+        lambda x, a, level: kernels.linear_filter(Filter(a, a * 0, (-a,)), x, (level,)),
         increments,
         weight,
         state,
@@ -165,9 +166,8 @@ def as_kernel(module, order, time_axis=1):
     """The kernel as a function of arrays in the order of `filter_arguments`."""
 
     def kernel(inputs, log_decay, coupling, *rest):
-        return module.linear_filter(
-            log_decay, coupling, tuple(rest[:order]), inputs, tuple(rest[order:]), time_axis
-        )
+        filter_ = Filter(log_decay, coupling, tuple(rest[:order]))
+        return module.linear_filter(filter_, inputs, tuple(rest[order:]), time_axis)
 
     return kernel
 
@@ -307,7 +307,8 @@ def test_the_end_of_a_filter_is_its_last_step(mode, time_axis, order, time, rng)
 
     def end(inputs, log_decay, coupling, *rest):
         gains, initial = rest[:order], rest[order:]
-        return kernels.filter_end(log_decay, coupling, gains, inputs, initial, time_axis)
+        filter_ = Filter(log_decay, coupling, gains)
+        return kernels.filter_end(filter_, inputs, initial, time_axis)
 
     def end_of_the_sequence(*tensors):
         last = as_kernel(portable, order, time_axis)(*tensors)[-1]

@@ -10,6 +10,7 @@ import pytest
 
 from keras_spiking import config, kernels
 from keras_spiking.kernels import cpu
+from keras_spiking.kernels.contract import Filter
 
 torch = pytest.importorskip("torch")
 
@@ -29,8 +30,8 @@ KERNELS = {
     "sums of any sign": lambda x, v, a: kernels.accumulate_and_fire(
         x, (v - v, v, v - v, v), 0.25, 1, False, False
     ),
-    "lowpass": lambda x, v, a: kernels.linear_filter(a, a * 0, (-a,), x, (v,)),
-    "alpha": lambda x, v, a: kernels.linear_filter(a, a * 0 + 0.3, (-a, a), x, (v, v * 0)),
+    "lowpass": lambda x, v, a: kernels.linear_filter(Filter(a, a * 0, (-a,)), x, (v,)),
+    "alpha": lambda x, v, a: kernels.linear_filter(Filter(a, a * 0 + 0.3, (-a, a)), x, (v, v * 0)),
 }
 every_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 
@@ -136,7 +137,7 @@ def test_loops_run_in_what_is_compiled(monkeypatch):
     from keras_spiking.kernels import torch as kernels
 
     def lowpass(x, v, a):
-        return kernels.linear_filter(a, a * 0, (-a,), x, (v,))
+        return kernels.linear_filter(Filter(a, a * 0, (-a,)), x, (v,))
 
     compiled = torch.compile(lowpass, backend="aot_eager")
     given = tensors()

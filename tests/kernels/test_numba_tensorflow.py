@@ -12,6 +12,7 @@ from keras import ops
 import keras_spiking
 from keras_spiking import config, kernels
 from keras_spiking.kernels import cpu
+from keras_spiking.kernels.contract import Filter
 from tests.compiled import BACKEND, MODES, compiled, gradients, run
 from tests.kernels.test_kernels import as_kernel, assert_kernels_agree, filter_arguments
 from tests.kernels.test_sums import arguments as sum_arguments
@@ -164,7 +165,7 @@ def test_nothing_gives_nothing(shape, mode, calls, rng):
             *kernels.spike(x, voltage, 0.5),
             *kernels.integrate(x, voltage),
             *kernels.accumulate_and_fire(x, state, 0.5, rectify=True)[1],
-            *kernels.linear_filter(unit, unit, (unit, unit), x, (voltage, voltage)),
+            *kernels.linear_filter(Filter(unit, unit, (unit, unit)), x, (voltage, voltage)),
         ]
 
     given = increments, voltage, unit
@@ -264,7 +265,7 @@ def everything(inputs):
         outputs = [
             kernels.spike(inputs, voltage, 0.5)[0],
             kernels.accumulate_and_fire(inputs, (voltage,) * 4, 0.5, rectify=True)[0],
-            *kernels.linear_filter(unit, unit, (unit, unit), inputs, (voltage, voltage)),
+            *kernels.linear_filter(Filter(unit, unit, (unit, unit)), inputs, (voltage, voltage)),
         ]
         total = sum(ops.sum(each**2) for each in outputs)
     return tape.gradient(total, inputs)
