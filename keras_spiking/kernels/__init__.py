@@ -2,12 +2,12 @@
 
 `contract.py` says what each function here computes; `portable.py` defines what is correct.
 
-On a CPU, loops that Numba compiles run on every core, where it is installed and `numba_is_chosen`:
-`loops.py` holds their arithmetic, `cpu.py` calls it, and each backend's module leads there. Else
-`native_is_chosen` alone decides which kernel runs, with three exceptions, where only plain
-operations will do: on PyTorch, export to ONNX (`torch_onnx.py`) and the transformations of
-`torch.func` (`torch_plain.py`); on JAX, filters with portable kernels, whose own gradient would
-exclude forward mode.
+`setting.py` decides which kernels run. On a CPU they are loops that Numba compiles, where it is
+installed: `loops_spikes.py` and `loops_filters.py` hold them, `cpu.py` calls them, and each
+backend's module leads there. Else they are the backend's own, or the portable ones. Only plain
+operations will do in three places: on PyTorch, in export to ONNX (`torch_onnx.py`) and in the
+transformations of `torch.func` (`torch_plain.py`); on JAX, in forward mode, which the gradient of
+the filters' own kernel excludes.
 
 Neither this module nor `torch.py` imports Keras when it is loaded: PyTorch users need none.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_spiking.kernels import cpu
+from keras_spiking.kernels import cpu, parallel
 from keras_spiking.kernels.contract import Filter, to_row
 
 pytestmark = pytest.mark.skipif(not cpu.is_available(), reason="Numba is not installed")
@@ -77,7 +77,7 @@ def test_there_may_be_no_sample_step_unit_or_axis_of_units(shape, time_axis, rng
 @pytest.mark.parametrize("units", [1, 5, 16, 33, 2000])
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_parts_are_everything_once(samples, units, threads):
-    layout = cpu._Layout.of((samples, 10**6, units), 1)
+    layout = parallel.Layout.of((samples, 10**6, units), 1)
     times = np.zeros((samples, units), int)
     for first, last, left, right in layout.parts(threads):
         times[first:last, left:right] += 1
@@ -85,8 +85,8 @@ def test_parts_are_everything_once(samples, units, threads):
 
 
 def test_small_sequences_are_one_part():
-    assert len(cpu._Layout.of((32, 10, 128), 1).parts(8)) == 1
-    assert len(cpu._Layout.of((32, 1000, 128), 1).parts(8)) == 8
+    assert len(parallel.Layout.of((32, 10, 128), 1).parts(8)) == 1
+    assert len(parallel.Layout.of((32, 1000, 128), 1).parts(8)) == 8
 
 
 def test_several_threads_may_call_at_once():
@@ -130,7 +130,7 @@ def test_every_index_is_within_bounds(tmp_path):
 
 
 def test_a_long_first_compile_is_told_and_kept_on_disk(tmp_path):
-    code = "test.cpu._SECONDS_TO_TELL = 0.2\n" + EVERYTHING
+    code = "test.parallel._SECONDS_TO_TELL = 0.2\n" + EVERYTHING
     told = "to compile the loop"
     assert told in program(code, NUMBA_CACHE_DIR=str(tmp_path))
     assert told not in program(code, NUMBA_CACHE_DIR=str(tmp_path))

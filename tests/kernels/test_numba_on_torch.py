@@ -141,8 +141,10 @@ def test_loops_run_in_what_is_compiled(monkeypatch):
 
     compiled = torch.compile(lowpass, backend="aot_eager")
     given = tensors()
-    calls, run = [], cpu._run
-    monkeypatch.setattr(cpu, "_run", lambda *each: calls.append(each[0]) or run(*each))
+    calls, run = [], cpu.run
+    monkeypatch.setattr(
+        cpu, "run", lambda loop, *rest: calls.append(loop.__name__) or run(loop, *rest)
+    )
     (found,) = compiled(*given)
     assert calls == ["filter_one"]
     assert found.equal(lowpass(*given)[0])
@@ -156,7 +158,7 @@ def test_a_forked_process_has_threads_of_its_own(tmp_path):
         import numpy as np
         import torch
 
-        from keras_spiking.kernels import cpu
+        from keras_spiking.kernels import parallel
         from keras_spiking.kernels import torch as kernels
 
         torch.set_num_threads(2)
@@ -167,7 +169,7 @@ def test_a_forked_process_has_threads_of_its_own(tmp_path):
             return kernels.spike(rates, voltage, 0.5)[0].numpy()
 
         expected = spikes()
-        assert cpu._pool.cache_info().currsize == 1
+        assert parallel._pool.cache_info().currsize == 1
 
         class Spikes(torch.utils.data.Dataset):
             def __len__(self):

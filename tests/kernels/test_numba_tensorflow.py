@@ -238,7 +238,7 @@ def test_nothing_is_copied(mode, monkeypatch):
 
 def test_loops_are_compiled_once_for_a_type():
     """And not again for arrays that may not be written to, such as those of eager tensors."""
-    loops = pytest.importorskip("keras_spiking.kernels.loops")
+    loops = pytest.importorskip("keras_spiking.kernels.loops_spikes")
     for mode in ("eager", "graph"):
         rates, voltage = np.ones((2, 3, 4), "float32"), np.zeros((2, 4), "float32")
         config.set_kernels("numba")
