@@ -1,5 +1,6 @@
 """`keras_spiking.default`, the time step of layers made without one, and the choice of kernels."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -114,10 +115,21 @@ def test_refuses_kernels_that_do_not_exist(name):
 
 
 def test_numba_is_set_only_where_it_is_installed(monkeypatch):
+    if cpu.is_available():
+        keras_spiking.config.set_kernels("numba")
+        assert keras_spiking.config.kernels() == "numba"
+    keras_spiking.config.set_kernels("auto")
     monkeypatch.setattr(cpu, "is_available", lambda: False)
     assert keras_spiking.config.kernels() == "native"
     with pytest.raises(ValueError, match=r'name="numba" needs Numba, .* keras-spiking\[fast\]'):
         keras_spiking.config.set_kernels("numba")
-    monkeypatch.setattr(cpu, "is_available", lambda: True)
-    keras_spiking.config.set_kernels("numba")
-    assert keras_spiking.config.kernels() == "numba"
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax" or not cpu.is_available(), reason="JAX and Numba"
+)
+def test_numba_does_not_run_in_programs_for_several_devices(monkeypatch):
+    import jax
+
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert keras_spiking.config.kernels() == "native"

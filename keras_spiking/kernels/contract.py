@@ -1,4 +1,4 @@
-r"""The contract of the kernels: what runs over time, as pure functions of tensors.
+"""The contract of the kernels: what runs over time, as pure functions of tensors.
 
 Every backend's module is a `Kernels`, and gives the results of `portable.py`: spikes bit for bit,
 filters to 1e-6 relative. Time is axis 1, or axis 0 with `time_axis=0`. There may be any number of
@@ -149,6 +149,3 @@ class Kernels(Protocol):
 
     def alpha_gain(self, ratio: Tensor) -> Tensor:
         """`1 - (1 + ratio) * exp(-ratio)`, as exact near zero as anywhere."""
-
-    def runs_on_cpu(self) -> bool:
-        """Whether the device in use is a CPU."""

@@ -9,15 +9,19 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_spiking.kernels.contract import Filter, FilterGradients
 from keras_spiking.kernels.filter_steps import AdjointSums, finish
 from keras_spiking.kernels.parallel import cores, run
 
 __all__ = ["cores"]
+
+# Of float32 or float64; `active` is of bytes.
+Array: TypeAlias = npt.NDArray[Any]
 
 
 @functools.cache
@@ -37,16 +41,16 @@ def _loops(name: str) -> Any:
     return importlib.import_module(f"keras_spiking.kernels.loops_{name}")
 
 
-def _state(array: Any, like: Any, time_axis: int) -> Any:
+def _state(array: Array, like: Array, time_axis: int) -> Array:
     """A state for each sample of a sequence, in its type."""
     return _of_shape(array, (like.shape[1 - time_axis], *like.shape[2:]), like.dtype)
 
 
-def _per_unit(array: Any, like: Any) -> Any:
+def _per_unit(array: Any, like: Array) -> Array:
     return _of_shape(array, (1, *like.shape[2:]), like.dtype)
 
 
-def _of_shape(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def _of_shape(array: Any, shape: tuple[int, ...], dtype: Any) -> Array:
     # What NumPy broadcasts is for reading alone: for such arrays, Numba would compile once more.
     array = np.asarray(array, dtype)
     same = array.shape == shape
@@ -54,14 +58,14 @@ def _of_shape(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def fire(
-    rates: Any,
-    voltage: Any,
+    rates: Array,
+    voltage: Array,
     dt: Any,
     height: Any,
-    spikes: Any,
-    final: Any,
+    spikes: Array,
+    final: Array,
     *,
-    voltages: Any = None,
+    voltages: Array | None = None,
     rectify: bool = False,
     time_axis: int = 1,
     threads: int = 1,
@@ -79,13 +83,13 @@ def fire(
 
 
 def accumulate(
-    rates: Any,
-    state: Any,
-    dt: Any,
-    height: Any,
-    spikes: Any,
-    active: Any,
-    final: Any,
+    rates: Array,
+    state: Sequence[Array],
+    dt: float,
+    height: float,
+    spikes: Array,
+    active: Array,
+    final: Sequence[Array],
     *,
     rectify: bool = False,
     negative_spikes: bool = True,
@@ -95,7 +99,7 @@ def accumulate(
     """Spikes of neurons that remember their sums; `active`, of bytes, is filled if they rectify."""
     rates = np.ascontiguousarray(rates)
     number = rates.dtype.type
-    states = [_state(each, rates, time_axis) for each in state]
+    states = [_state(part, rates, time_axis) for part in state]
     scales = number(dt), number(height)
     choices = bool(rectify), bool(negative_spikes)
     arguments = rates, *states, *scales, *choices, spikes, active, *final
@@ -103,7 +107,7 @@ def accumulate(
 
 
 def accumulate_gradient(
-    upstream: Any, active: Any, gradients: Any, *, time_axis: int = 1, threads: int = 1
+    upstream: Array, active: Array, gradients: Array, *, time_axis: int = 1, threads: int = 1
 ) -> None:
     """The gradient of `accumulate` in the rates, where it rectifies."""
     upstream, active = map(np.ascontiguousarray, (upstream, active))
@@ -113,9 +117,9 @@ def accumulate_gradient(
 
 def linear_filter(
     filter_: Filter,
-    inputs: Any,
-    initial: Sequence[Any],
-    levels: Sequence[Any],
+    inputs: Array,
+    initial: Sequence[Array],
+    levels: Sequence[Array],
     *,
     time_axis: int = 1,
     threads: int = 1,
@@ -131,11 +135,11 @@ def linear_filter(
 
 def linear_filter_gradients(
     filter_: Filter,
-    inputs: Any,
-    initial: Sequence[Any],
-    levels: Sequence[Any],
-    upstream: Sequence[Any],
-    grad_inputs: Any,
+    inputs: Array,
+    initial: Sequence[Array],
+    levels: Sequence[Array],
+    upstream: Sequence[Array],
+    grad_inputs: Array,
     *,
     time_axis: int = 1,
     threads: int = 1,
@@ -159,7 +163,7 @@ def linear_filter_gradients(
     )
 
 
-def _parameters(filter_: Filter, inputs: Any) -> list[Any]:
+def _parameters(filter_: Filter, inputs: Array) -> list[Array]:
     """The leak, the coupling of two levels, and the gains, each of every unit."""
     log_decay, coupling, gains = filter_
     leak = -np.expm1(log_decay)

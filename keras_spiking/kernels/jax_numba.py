@@ -63,12 +63,12 @@ def _call(function: Any, results: Any, *operands: Any, **options: Any) -> Any:
     return jax_ffi.call(function, results, *operands, **options)
 
 
-def _like(tensor: Any, dtype: Any = None) -> Any:
+def _like(tensor: Tensor, dtype: Any = None) -> Any:
     return jax.ShapeDtypeStruct(tensor.shape, dtype or tensor.dtype)
 
 
-def _scales(dt: Any, height: Any, like: Any) -> Any:
-    return jnp.stack([jnp.asarray(each, like.dtype) for each in (dt, height)])
+def _scales(dt: Tensor, height: Tensor, like: Any) -> Any:
+    return jnp.stack([jnp.asarray(scale, like.dtype) for scale in (dt, height)])
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
@@ -112,11 +112,11 @@ def _integrate(operands: Any, results: Any, **options: Any) -> None:
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def accumulate(
-    rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
+    rates: Tensor, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
 ) -> tuple[Any, Any, Any]:
     """Spikes, final state, and the steps that the gradient passes, None for all."""
     active = (_like(rates, jnp.dtype("bool")),) if rectify else ()
-    final = (_like(each, rates.dtype) for each in state[:3])
+    final = (_like(part, rates.dtype) for part in state[:3])
     results = _like(rates), *final, *active
     dt, height = scales
     operands = rates, *state, _scales(dt, height, rates)
@@ -134,7 +134,7 @@ def _accumulate(operands: Any, results: Any, **options: Any) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def accumulate_gradient(upstream: Any, active: Any, time_axis: int) -> Any:
+def accumulate_gradient(upstream: Tensor, active: Tensor, time_axis: int) -> Any:
     """The gradient in the rates, where they rectify."""
     results = (_like(upstream),)
     return _call(_accumulate_gradient, results, upstream, active, time_axis=time_axis)[0]

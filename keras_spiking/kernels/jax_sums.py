@@ -13,9 +13,9 @@ from keras_spiking.kernels.jax import at, loops_are_chosen, put
 
 
 def accumulate_and_fire(
-    rates: Any,
+    rates: Tensor,
     state: Any,
-    dt: Any,
+    dt: Tensor,
     time_axis: int = 1,
     rectify: bool = False,
     negative_spikes: bool = True,
@@ -29,13 +29,13 @@ def accumulate_and_fire(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def _accumulate(
-    rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
+    rates: Tensor, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
 ) -> tuple[Any, Any]:
     return _run(rates, state, scales, time_axis, rectify, negative_spikes)[:2]
 
 
 def _run(
-    rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
+    rates: Tensor, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
 ) -> tuple[Any, Any, Any]:
     """Spikes, final state, and the steps that the gradient passes, None for all."""
     is_chosen = jax_numba.is_chosen(rates, *state, *scales)
@@ -45,7 +45,7 @@ def _run(
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _accumulate_loop(
-    rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
+    rates: Tensor, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
 ) -> tuple[Any, Any, Any]:
     floor, voltage, emitted, origin = state
     dt, height = scales
@@ -67,14 +67,14 @@ def _accumulate_loop(
 
 
 def _accumulate_forward(
-    rates: Any, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
+    rates: Tensor, state: Any, scales: Any, time_axis: int, rectify: bool, negative_spikes: bool
 ) -> Any:
     spikes, final, active = _run(rates, state, scales, time_axis, rectify, negative_spikes)
     return (spikes, final), (active, state, scales)
 
 
 def _accumulate_backward(
-    time_axis: int, rectify: bool, negative_spikes: bool, kept: Any, upstream: Any
+    time_axis: int, rectify: bool, negative_spikes: bool, kept: Any, upstream: Tensor
 ) -> Any:
     active, *others = kept
     for_rates, _ = upstream
@@ -89,8 +89,8 @@ _accumulate.defvjp(_accumulate_forward, _accumulate_backward)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _gradient_of_relu_of_sum(upstream: Any, active: Any, time_axis: int) -> Any:
-    """Each step counts in all later sums; each sum with one sign in its step, less in the next."""
+def _gradient_of_relu_of_sum(upstream: Tensor, active: Tensor, time_axis: int) -> Any:
+    """A rate is in its sum and all later ones; spikes are a sum less the one before."""
     length = upstream.shape[time_axis]
 
     def step(index: Any, carry: Any) -> Any:
@@ -105,7 +105,7 @@ def _gradient_of_relu_of_sum(upstream: Any, active: Any, time_axis: int) -> Any:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _numba_gradient(upstream: Any, active: Any, time_axis: int) -> Any:
+def _numba_gradient(upstream: Tensor, active: Tensor, time_axis: int) -> Any:
     return jax_numba.accumulate_gradient(upstream, active, time_axis)
 
 

@@ -154,7 +154,7 @@ def accumulate(
 
 @compiled
 def accumulate_gradient(part: Any, shape: Any, upstream: Any, active: Any, gradients: Any) -> None:
-    """Each step counts in all later sums; each sum in its step, and negative in the next."""
+    """A rate is in its sum and all later ones; spikes are a sum less the one before."""
     first_sample, end, first, last, steps, _, of_sample, of_step, block = unsigned(part, shape)
     zero = upstream.dtype.type(0)
     total, later, passes = scratch(upstream), scratch(upstream), scratch(upstream)

@@ -10,11 +10,11 @@ from keras_spiking.kernels.contract import Filter
 
 
 def running_sum(sequence: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
-    """`start` plus each step and all before it; exact for whole numbers below 2^24.
+    """`start` plus all steps up to this one; exact for whole numbers below 2^24.
 
     A filter that forgets nothing. `start` is (batch, ...). Differentiable in both.
     """
-    # The logarithm of its decay. Not a part of `start`, in which there may be no sample.
+    # The logarithm of a decay of 1. Not made of `start`, which may have no sample.
     kept = ops.zeros((1, *ops.shape(start)[1:]), start.dtype)
     filter_ = Filter(kept, kept, (ops.ones_like(kept),))
     (sums,) = kernels.linear_filter(filter_, sequence, (start,), time_axis)
@@ -33,13 +33,14 @@ def bounded(counts: Tensor) -> Tensor:
 
 
 def running_max(sequence: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
-    """The largest of `start`, each step, and all before it."""
+    """The largest of `start` and all steps up to this one."""
     sequence = _larger(sequence, ops.expand_dims(start, time_axis))
     length = ops.shape(sequence)[time_axis]
     times = ops.arange(length, dtype="int32")
 
     def with_earlier(step: Tensor, sequence: Tensor) -> tuple[Tensor, Tensor]:
-        # After pass k every step holds the largest of its last 2^k. The first step is before all.
+        # After pass k, a step holds the largest of its last 2^k. The first step stands for all
+        # steps before it.
         earlier = ops.take(sequence, ops.maximum(times - step, 0), axis=time_axis)
         return step * 2, _larger(sequence, earlier)
 
@@ -58,7 +59,7 @@ def _larger(left: Tensor, right: Tensor) -> Tensor:
 
 
 def differences(sequence: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
-    """Each step less the one before it, which is `start` before the first."""
+    """Each step minus the step before it; `start` is the step before the first."""
     return sequence - tensors.shift(sequence, start, time_axis)
 
 

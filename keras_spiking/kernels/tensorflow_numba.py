@@ -1,7 +1,7 @@
 """The kernels on TensorFlow by loops that Numba compiles (`cpu.py`): Python functions in a graph.
 
-Nothing is copied on the way: TensorFlow takes over the memory of arrays that begin where its own
-tensors do.
+Nothing is copied on the way: TensorFlow takes over the memory of an array if its address is a
+multiple of 64, as those of its own tensors are.
 """
 
 import functools
@@ -19,7 +19,7 @@ from keras_spiking.kernels.contract import Filter, FilterGradients, from_row, to
 _ALIGNMENT = 64
 
 
-def integrate(increments: Any, voltage: Any, time_axis: int) -> tuple[Any, Any]:
+def integrate(increments: Tensor, voltage: Tensor, time_axis: int) -> tuple[Any, Any]:
     """The counts of spikes, and the voltages after every step."""
     run = functools.partial(_fire, time_axis, False, True)
     one = tf.ones((), increments.dtype)
@@ -36,7 +36,13 @@ def fire(tensors: Any, time_axis: int, rectify: bool) -> tuple[Any, Any]:
 
 
 def _fire(
-    time_axis: int, rectify: bool, keep: bool, rates: Any, voltage: Any, dt: Any, height: Any
+    time_axis: int,
+    rectify: bool,
+    keep: bool,
+    rates: Tensor,
+    voltage: Tensor,
+    dt: Tensor,
+    height: Tensor,
 ) -> list[Any]:
     spikes, final = _empty_like(rates), _empty_state(rates, time_axis)
     voltages = _empty_like(rates) if keep else None
@@ -60,9 +66,9 @@ def accumulate(
     time_axis: int, rectify: bool, negative_spikes: bool
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """As in `tensorflow_sums.py`: the spikes, and the gradient of rates."""
-    options = {"rectify": rectify, "negative_spikes": negative_spikes}
+    options: dict[str, Any] = {"rectify": rectify, "negative_spikes": negative_spikes}
 
-    def run(rates: Any, *others: Any) -> list[Any]:
+    def run(rates: Tensor, *others: Any) -> list[Any]:
         *state, dt, height = others
         spikes = _empty_like(rates)
         active = _empty(rates.shape if rectify else (0,), "uint8")
@@ -71,19 +77,19 @@ def accumulate(
         cpu.accumulate(*arguments, **options, time_axis=time_axis, threads=_threads())
         return [spikes, *final, active]
 
-    def forward(rates: Any, *others: Any) -> tuple[Any, list[Any], Any]:
+    def forward(rates: Tensor, *others: Any) -> tuple[Any, list[Any], Any]:
         active = tf.TensorSpec(rates.shape if rectify else (0,), "uint8")
         spikes, *final, active = _call(run, [rates, *others], [rates, *others[:3], active])
         return spikes, final, active
 
-    def run_back(upstream: Any, active: Any) -> list[Any]:
+    def run_back(upstream: Tensor, active: Tensor) -> list[Any]:
         gradients = _empty_like(upstream)
         cpu.accumulate_gradient(
             upstream, active, gradients, time_axis=time_axis, threads=_threads()
         )
         return [gradients]
 
-    def backward(upstream: Any, active: Any) -> Any:
+    def backward(upstream: Tensor, active: Tensor) -> Any:
         return _call(run_back, [upstream, active], [upstream])[0]
 
     return forward, backward
@@ -150,10 +156,10 @@ def _call(function: Callable[..., Any], tensors: Any, like: Any) -> Any:
     if tf.executing_eagerly():
         arrays = [_writable(np.asarray(tensor)) for tensor in tensors]
         return [_as_tensor(result) for result in function(*arrays)]
-    types = [each.dtype for each in like]
+    types = [model.dtype for model in like]
     results = tf.numpy_function(function, tensors, types, stateful=False)
-    for result, each in zip(results, like, strict=True):
-        result.set_shape(each.shape)
+    for result, model in zip(results, like, strict=True):
+        result.set_shape(model.shape)
     return results
 
 
@@ -187,7 +193,7 @@ def _empty_like(array: Any) -> Any:
     return _empty(array.shape, array.dtype)
 
 
-def _empty_state(sequence: Any, time_axis: int) -> Any:
+def _empty_state(sequence: Tensor, time_axis: int) -> Any:
     """For a number of each sample and unit."""
     return _empty((sequence.shape[1 - time_axis], *sequence.shape[2:]), sequence.dtype)
 

@@ -33,8 +33,8 @@ def accumulate_and_fire(
     if kind == "portable":
         return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
     # Of the sizes of neurons, TensorFlow may know some of one tensor, and others of another.
-    shape = functools.reduce(tf.TensorShape.merge_with, [each.shape for each in state])
-    state = [of_shape(tf.identity(each), shape) for each in state]
+    shape = functools.reduce(tf.TensorShape.merge_with, [part.shape for part in state])
+    state = [of_shape(tf.identity(part), shape) for part in state]
     rates = of_known_batch(rates, state[0], time_axis)
     pair = tensorflow_numba.accumulate if kind == "numba" else _accumulate
     forward, backward = pair(time_axis, rectify, negative_spikes)
@@ -88,11 +88,11 @@ def _accumulate(
         start = 0, empty, active, floor, grid.to_grid(voltage), emitted
         length = tf.shape(rates)[time_axis]
         _, spikes, active, *final = tf.while_loop(lambda time, *_: time < length, step, start)
-        final = [cut(each, shapes[1]) for each in final]
+        final = [cut(part, shapes[1]) for part in final]
         return cut(time_first(spikes, time_axis), shapes[0]), final, active
 
     def gradient(upstream: Tensor, active: Tensor) -> Tensor:
-        """Each step counts in all later sums; each sum in its step, and negative in the next."""
+        """A rate is in its sum and all later ones; spikes are a sum less the one before."""
         shape = tf.shape(upstream)
         upstream = padded(upstream)
 

@@ -1,8 +1,8 @@
 """The kernels on PyTorch: on CPUs the loops of `cpu.py`, else plain operations on whole tensors.
 
 `torch_numba.py` has the one, `torch_plain.py` the other; the other modules choose between them, and
-add the gradients. `torch.compile` and `torch.export` see each kernel as one operation, registered
-where it stands: traced step by step, it would be another program for every length of time.
+add the gradients. `torch.compile` and `torch.export` see a kernel as one operation, which is
+registered next to it. If they traced its steps, the program would differ with the length of time.
 """
 
 import torch

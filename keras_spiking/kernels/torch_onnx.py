@@ -2,9 +2,9 @@
 
 The modules of `keras_spiking.pytorch` are traced with these too, where there is no Keras.
 
-What is traced must not depend on the length of time, which the exported model may find to be
-another. So spikes are one sum over all steps, and filters double as `portable.py` has it, but for
-as many passes as any length may need: those that reach back beyond the first step change nothing.
+The exported model may get other lengths of time than the traced one. So spikes are one sum over all
+steps, and filters sum by doubling as in `portable.py`, but in as many passes as the greatest length
+needs: passes that reach back beyond the first step change nothing.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ __all__ = ["filter_end", "runs_on_cpu"]
 integrate = torch_plain.integrate
 integrate_and_fire = torch_plain.integrate_and_fire
 
-# Of a length below 2**31.
+# Enough for a length below 2**31.
 _PASSES = 31
 
 

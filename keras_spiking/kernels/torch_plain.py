@@ -1,7 +1,8 @@
 """The kernels on PyTorch as plain operations, which `torch.func` transforms in every way.
 
-It would refuse the functions with gradients of their own that run otherwise, or ask of each of
-them what makes every call slower by a third. The tracer for ONNX needs plain operations, too.
+The functions with gradients of their own, which run otherwise, would need a `setup_context` for
+that, and it makes every call a third slower. The tracer for ONNX needs plain operations, too. Where
+Numba is not installed, these are the kernels on CPUs.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,12 @@ from keras_spiking.kernels import recurrences
 from keras_spiking.kernels.constants import BITS, DIGITS, INTEGERS, MOST_IN_STEP, MOST_SPIKES
 from keras_spiking.kernels.contract import Filter
 
-# Of a block, so few that rounding does not add up.
+# Steps in a block of time: so few that rounding errors stay small.
 _STEPS = 32
-# Elements of a span, by measurement.
+# Numbers in a span of time that fits a CPU's cache, by measurement.
 _CACHED = 2**18
 
-# Only a private function tells. Without it, a transformation ends in PyTorch's own error.
+# Only a private function tells. Where there is none, PyTorch raises an error of its own.
 transforms_are_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
 
@@ -43,7 +44,7 @@ def integrate_and_fire(
 
 def _last(sequence: Tensor, start: Tensor, time_axis: int) -> Tensor:
     """The last step of a sequence that goes on from `start`; that, if there is no step."""
-    # What is traced may know no length.
+    # A length may be unknown while PyTorch traces.
     if not torch.jit.is_tracing() and not sequence.shape[time_axis]:
         return start
     return sequence.select(time_axis, -1)
@@ -176,7 +177,7 @@ def differences(sequence: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
 
 
 def gradient_of_sums(upstream: Tensor, active: Tensor, time_axis: int = 1) -> Tensor:
-    """Each step counts in all later sums; each sum in its step, and negative in the next."""
+    """A rate is in its sum and all later ones; spikes are a sum less the one before."""
     after = torch.zeros_like(upstream.narrow(time_axis, 0, 1))
     changes = torch.diff(upstream, dim=time_axis, append=after) * active
     return -torch.cumsum(changes.flip(time_axis), time_axis).flip(time_axis)
@@ -185,8 +186,8 @@ def gradient_of_sums(upstream: Tensor, active: Tensor, time_axis: int = 1) -> Te
 def recurrence(log_decay: Tensor, drive: Tensor, start: Tensor, time_axis: int) -> Tensor:
     """`h_t = exp(log_decay) * h_{t-1} + drive_t`, from `start`.
 
-    Within a block, of all blocks at once, step follows step from zero. The level at a block's edge
-    is added with its decay.
+    Time is cut into blocks. Each starts from zero, and all of them step on together. Then the level
+    at the end of one block is added to all steps of the next one, as far as it has decayed there.
     """
     length = drive.shape[time_axis]
     if not length:
@@ -216,7 +217,7 @@ def recurrence(log_decay: Tensor, drive: Tensor, start: Tensor, time_axis: int) 
 
 
 def _doubled(log_decay: Tensor, sequence: Tensor, time_axis: int) -> Tensor:
-    """The same from zero: after pass k every step holds the sum of its last 2^k drives."""
+    """The same from zero, by doubling: after pass k, a step holds its last 2^k drives."""
     length = sequence.shape[time_axis]
     for step in (2**n for n in range((length - 1).bit_length())):
         edge = sequence.narrow(time_axis, 0, step)

@@ -1,22 +1,24 @@
 """Spikes of neurons that remember their sums, on PyTorch; see `torch.py`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from keras_spiking._types import Tensor
 from keras_spiking.kernels import torch_numba, torch_plain
 
 
 def accumulate_and_fire(
-    rates: Any,
-    state: Any,
-    dt: Any,
+    rates: Tensor,
+    state: Sequence[Tensor],
+    dt: Tensor,
     time_axis: int = 1,
     rectify: bool = False,
     negative_spikes: bool = True,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     scales = [
-        torch.as_tensor(each, dtype=rates.dtype, device=rates.device) for each in (dt, 1.0 / dt)
+        torch.as_tensor(scale, dtype=rates.dtype, device=rates.device) for scale in (dt, 1.0 / dt)
     ]
     arguments = rates, [*state, *scales], time_axis, rectify, negative_spikes
     if torch_plain.transforms_are_active():
@@ -33,7 +35,12 @@ def accumulate_and_fire(
 class _AccumulateAndFire(torch_plain.ReverseOnly):
     @staticmethod
     def forward(
-        ctx: Any, rates: Any, others: Any, time_axis: int, rectify: bool, negative_spikes: bool
+        ctx: Any,
+        rates: Tensor,
+        others: list[Tensor],
+        time_axis: int,
+        rectify: bool,
+        negative_spikes: bool,
     ) -> tuple[Any, ...]:
         spikes, *final, active = _accumulate(rates, others, time_axis, rectify, negative_spikes)
         ctx.save_for_backward(active)
@@ -54,18 +61,17 @@ class _AccumulateAndFire(torch_plain.ReverseOnly):
 
 
 def _accumulate(
-    rates: Any, others: Any, time_axis: int, rectify: bool, negative_spikes: bool
+    rates: Tensor, others: list[Tensor], time_axis: int, rectify: bool, negative_spikes: bool
 ) -> tuple[Any, ...]:
     """Spikes, the final state, and the steps that the gradient passes, empty if it passes all."""
     *state, dt, height = others
     run = torch_numba.accumulate if torch_numba.runs_on(rates) else torch_plain.accumulate
-    each = (rates, state, dt, height, time_axis, rectify, negative_spikes)
-    spikes, final, active = run(*each)
+    spikes, final, active = run(rates, state, dt, height, time_axis, rectify, negative_spikes)
     return spikes.contiguous(), *final, active.contiguous()
 
 
-def _gradient(upstream: Any, active: Any, time_axis: int) -> Any:
-    """Each step counts in all later sums; each sum in its step, and negative in the next."""
+def _gradient(upstream: Any, active: Tensor, time_axis: int) -> Tensor:
+    """A rate is in its sum and all later ones; spikes are a sum less the one before."""
     if not upstream.numel():
         return upstream.clone()
     runs = torch_numba.runs_on(upstream)
@@ -81,14 +87,14 @@ def _compiled_accumulate(
     rectify: bool,
     negative_spikes: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    each = (rates, others, time_axis, rectify, negative_spikes)
-    spikes, floor, voltage, emitted, active = _accumulate(*each)
+    found = _accumulate(rates, others, time_axis, rectify, negative_spikes)
+    spikes, floor, voltage, emitted, active = found
     return spikes, floor, voltage, emitted, active
 
 
 @_compiled_accumulate.register_fake
 def _(
-    rates: Any, others: Any, time_axis: int, rectify: bool, negative_spikes: bool
+    rates: Tensor, others: list[Tensor], time_axis: int, rectify: bool, negative_spikes: bool
 ) -> tuple[Any, ...]:
     shape = list(rates.shape)
     del shape[time_axis]
@@ -104,7 +110,7 @@ def _compiled_gradient(
 
 
 @_compiled_gradient.register_fake
-def _(upstream: Any, active: Any, time_axis: int) -> Any:
+def _(upstream: Any, active: Tensor, time_axis: int) -> Tensor:
     return upstream.new_empty(upstream.shape)
 
 

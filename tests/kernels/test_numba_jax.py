@@ -13,7 +13,7 @@ from keras import ops
 
 import keras_spiking
 from keras_spiking import kernels
-from keras_spiking.kernels import cpu
+from keras_spiking.kernels import cpu, parallel
 from tests.compiled import BACKEND, run
 from tests.kernels.test_kernels import (
     as_kernel,
@@ -42,7 +42,7 @@ def numba():
 def threads(monkeypatch):
     """Several, however small a sequence is."""
     monkeypatch.setattr(cpu, "cores", lambda: 3)
-    monkeypatch.setattr(cpu, "_ELEMENTS_WORTH_A_THREAD", 4)
+    monkeypatch.setattr(parallel, "_ELEMENTS_WORTH_A_THREAD", 4)
 
 
 def spike(rates, voltage, **options):
