@@ -87,10 +87,10 @@ class Filter(Stateful):
         """The filter of this decay."""
         raise NotImplementedError
 
-    def _check(self, inputs: Any) -> None:
+    def _check(self, inputs: torch.Tensor) -> None:
         check_inputs(type(self).__name__, inputs, self.feature_shape)
 
-    def _run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
+    def _run(self, inputs: torch.Tensor, state: Any, mask: torch.Tensor | None) -> tuple[Any, Any]:
         outputs = as_float(inputs)
         result, dtype = outputs.dtype, state_dtype(outputs, self.smoothing_var)
         levels = self._levels(inputs, dtype, state)
@@ -118,7 +118,7 @@ class Filter(Stateful):
             state = torch.stack(levels, 1)
         return outputs if self.return_sequences else outputs[:, -1], state
 
-    def _levels(self, inputs: Any, dtype: Any, state: Any) -> tuple[Any, ...]:
+    def _levels(self, inputs: torch.Tensor, dtype: torch.dtype, state: Any) -> tuple[Any, ...]:
         shape = (inputs.shape[0], *self.feature_shape)
         if state is None:
             return (self.level_var.to(dtype).expand(shape),) * self._order

@@ -26,11 +26,11 @@ class InputState(NamedTuple):
         voltage: The voltage before the first step, in [0, 1).
     """
 
-    whole: Any
-    fraction: Any
-    steps: Any
-    emitted: Any
-    voltage: Any
+    whole: torch.Tensor
+    fraction: torch.Tensor
+    steps: torch.Tensor
+    emitted: torch.Tensor
+    voltage: torch.Tensor
 
     @classmethod
     def on_grid(cls, state: Any) -> "InputState":
@@ -40,14 +40,16 @@ class InputState(NamedTuple):
         return cls(whole, fraction, steps, emitted, voltage)
 
     @classmethod
-    def before_first_step(cls, voltage: Any) -> "InputState":
+    def before_first_step(cls, voltage: torch.Tensor) -> "InputState":
         """The state of neurons with these initial voltages, (batch, ...)."""
         whole, fraction, emitted = (torch.zeros_like(voltage) for _ in range(3))
         steps = voltage.new_zeros(voltage.shape[0], 1)
         return cls(whole, fraction, steps, emitted, torch_plain.to_grid(voltage))
 
 
-def without_negative_spikes(rates: Any, state: Any, dt: float) -> tuple[Any, tuple[Any, Any]]:
+def without_negative_spikes(
+    rates: torch.Tensor, state: Any, dt: float
+) -> tuple[Any, tuple[Any, Any]]:
     """Spikes of rates, and the final state: the voltage, and the spikes owed, at most 0."""
     voltage, owed = state
     before = owed, voltage, torch.zeros_like(owed), voltage
@@ -58,7 +60,12 @@ def without_negative_spikes(rates: Any, state: Any, dt: float) -> tuple[Any, tup
 
 
 def exact_spikes(
-    inputs: Any, state: InputState, dt: float, mask: Any, rectify: bool, negative_spikes: bool
+    inputs: torch.Tensor,
+    state: InputState,
+    dt: float,
+    mask: torch.Tensor | None,
+    rectify: bool,
+    negative_spikes: bool,
 ) -> tuple[Any, InputState]:
     """Spikes of relu or the linear function, in whole numbers, and the final state.
 
@@ -76,7 +83,9 @@ def exact_spikes(
     return spikes, InputState(floor - borrow, fraction + borrow, steps, emitted, state.voltage)
 
 
-def changes(inputs: Any, state: InputState, activation: Any, dt: float, mask: Any) -> Any:
+def changes(
+    inputs: torch.Tensor, state: InputState, activation: Any, dt: float, mask: torch.Tensor | None
+) -> torch.Tensor:
     """What the spikes stand for: the change at each step of `t f(m_t)`, with its gradient.
 
     Args:
@@ -91,7 +100,12 @@ def changes(inputs: Any, state: InputState, activation: Any, dt: float, mask: An
 
 
 def spikes_of_mean(
-    inputs: Any, state: InputState, activation: Any, dt: float, mask: Any, negative_spikes: bool
+    inputs: torch.Tensor,
+    state: InputState,
+    activation: Any,
+    dt: float,
+    mask: torch.Tensor | None,
+    negative_spikes: bool,
 ) -> tuple[Any, InputState]:
     """Spikes of any activation, and the final state; the first arguments are as for `changes`."""
     steps = _steps(state, inputs, mask)
@@ -109,53 +123,59 @@ def spikes_of_mean(
     spikes = torch_plain.differences(emitted, state.emitted) * (1.0 / dt)
     spikes = torch.where(counts.isnan(), torch.nan, spikes)
     # Copies: parts of the sequences would keep all of them in memory.
-    ends = (each.select(1, -1).clone() for each in (wholes, fractions, emitted))
-    whole, fraction, last = ends
+    whole, fraction, last = (
+        sequence.select(1, -1).clone() for sequence in (wholes, fractions, emitted)
+    )
     steps = _last_steps(state, inputs, mask)
     return straight_through(change, spikes), InputState(whole, fraction, steps, last, state.voltage)
 
 
-def _means(inputs: Any, state: InputState, steps: Any, dt: float) -> Any:
+def _means(inputs: torch.Tensor, state: InputState, steps: torch.Tensor, dt: float) -> torch.Tensor:
     """The mean input up to each step."""
     return (torch.cumsum(inputs, 1) + _sum_before(state, dt)) / steps.clamp(min=1.0)
 
 
-def _sum_before(state: InputState, dt: float) -> Any:
+def _sum_before(state: InputState, dt: float) -> torch.Tensor:
     """The sum of all inputs before the first step, with an axis of time."""
     return ((state.whole + state.fraction) * (1.0 / dt)).unsqueeze(1)
 
 
 def _changes(
-    means: Any, state: InputState, steps: Any, activation: Any, dt: float, mask: Any
+    means: torch.Tensor,
+    state: InputState,
+    steps: torch.Tensor,
+    activation: Any,
+    dt: float,
+    mask: torch.Tensor | None,
 ) -> tuple[Any, Any]:
     """The change at each step of `t f(m_t)`, and the activation of the means."""
     levels = activation(means)
-    if mask is not None:  # Before the first step to use, an activation of zero may be no number.
+    if mask is not None:  # Before the first step to use, the activation of zero may be NaN.
         levels = torch.where(steps > 0.0, levels, 0.0)
     before = _over_units(state.steps, means)
     mean_before = _sum_before(state, dt) / before.clamp(min=1.0)
-    # Where there is no step before, any mean will do of which the activation is a number.
+    # Where there is no step before, take a mean whose activation is not NaN.
     mean_before = torch.where(before > 0.0, mean_before, means.narrow(1, 0, 1).detach())
     start = torch.where(before > 0.0, before * activation(mean_before), 0.0)
     change = torch_plain.differences(steps * levels, start.squeeze(1))
     return change if mask is None else zero_masked(change, mask), levels
 
 
-def _steps(state: InputState, inputs: Any, mask: Any) -> Any:
-    """The number of steps up to each, with axes of length 1 for units."""
+def _steps(state: InputState, inputs: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """How many steps there are up to each one, with axes of length 1 for units."""
     if mask is None:
         mask = torch.ones_like(inputs.flatten(2).select(2, 0))
     steps = torch.cumsum(mask, 1).to(inputs.dtype)
     return _over_units(state.steps + steps, inputs)
 
 
-def _last_steps(state: InputState, inputs: Any, mask: Any) -> Any:
+def _last_steps(state: InputState, inputs: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """The number of steps after the last one, (batch, 1)."""
     if mask is None:
         return state.steps + inputs.shape[1]
     return state.steps + mask.sum(1, keepdim=True).to(state.steps.dtype)
 
 
-def _over_units(steps: Any, sequence: Any) -> Any:
+def _over_units(steps: torch.Tensor, sequence: torch.Tensor) -> torch.Tensor:
     """Numbers of steps, (batch, time), with the axes of a sequence."""
     return steps.reshape(*steps.shape, *[1] * (sequence.dim() - 2))

@@ -5,7 +5,6 @@ program loads, with the same results and gradients.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -15,26 +14,32 @@ from keras_spiking.kernels import torch_onnx, torch_plain, torch_sums
 from keras_spiking.kernels.contract import Filter
 
 
-def spike(rates: Any, voltage: Any, dt: float, rectify: bool = False) -> tuple[Any, Any]:
+def spike(
+    rates: Tensor, voltage: Tensor, dt: float, rectify: bool = False
+) -> tuple[Tensor, Tensor]:
     """As `keras_spiking.kernels.spike`."""
     chosen = torch_onnx if torch.jit.is_tracing() else kernels
     return chosen.spike(rates, voltage, dt, rectify=rectify)
 
 
-def integrate(increments: Any, voltage: Any) -> tuple[Any, Any]:
+def integrate(increments: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
     """As `keras_spiking.kernels.integrate`."""
     return kernels.integrate(increments, voltage)
 
 
 def accumulate_and_fire(
-    rates: Any, state: Any, dt: float, rectify: bool = False, negative_spikes: bool = True
-) -> tuple[Any, Any]:
+    rates: Tensor,
+    state: Sequence[Tensor],
+    dt: float,
+    rectify: bool = False,
+    negative_spikes: bool = True,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """As `keras_spiking.kernels.accumulate_and_fire`."""
     chosen = torch_plain if torch.jit.is_tracing() else torch_sums
     return chosen.accumulate_and_fire(rates, state, dt, 1, rectify, negative_spikes)
 
 
-def straight_through(rates: Any, values: Any) -> Any:
+def straight_through(rates: Tensor, values: Tensor) -> Tensor:
     """As `keras_spiking.kernels.straight_through`."""
     chosen = torch_onnx if torch.jit.is_tracing() else kernels
     return chosen.straight_through(rates, values)

@@ -156,43 +156,43 @@ class SpikingActivation(Stateful):
         self.integrate = _checks.choice(owner, "integrate", integrate, INTEGRATE)
         self.negative_spikes = _checks.boolean(owner, "negative_spikes", negative_spikes)
 
-    def _check(self, inputs: Any) -> None:
+    def _check(self, inputs: torch.Tensor) -> None:
         check_inputs(type(self).__name__, inputs)
 
-    def _run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
+    def _run(self, inputs: torch.Tensor, state: Any, mask: torch.Tensor | None) -> tuple[Any, Any]:
         self._check_states(inputs, state)
-        # What is left out may be no number: its gradient would be none either.
+        # A masked step may be NaN, and its gradient would be NaN too.
         inputs = inputs if mask is None else zero_masked(inputs, mask)
-        seen = self.spiking_aware_training or not self.training
+        spiking = self.spiking_aware_training or not self.training
         run = self._run_by_input if self.integrate == "input" else self._run_by_activation
-        outputs, states = run(inputs, state, mask, seen)
+        outputs, states = run(inputs, state, mask, spiking)
         state = tuple(states) if len(states) > 1 else states[0]
         return outputs if self.return_sequences else outputs[:, -1], state
 
     def _run_by_activation(
-        self, inputs: Any, state: Any, mask: Any, seen: bool
+        self, inputs: torch.Tensor, state: Any, mask: torch.Tensor | None, spiking: bool
     ) -> tuple[Any, tuple[Any, ...]]:
         # The kernel's own relu saves a pass.
-        rectify = seen and self.activation in _RELU and inputs.is_floating_point()
+        rectify = spiking and self.activation in _RELU and inputs.is_floating_point()
         rates = inputs if rectify else self._rates(inputs)
         if mask is not None and not rectify:
             rates = zero_masked(rates, mask)
         voltage, *owed = self._states(rates, state)
         outputs = rates
-        if seen and (rectify or self.negative_spikes):
+        if spiking and (rectify or self.negative_spikes):
             outputs, voltage = spike(rates, voltage, self.dt, rectify=rectify)
-        elif seen:
+        elif spiking:
             outputs, (voltage, *owed) = without_negative_spikes(rates, (voltage, *owed), self.dt)
         return outputs, (voltage, *owed)
 
     def _run_by_input(
-        self, inputs: Any, state: Any, mask: Any, seen: bool
+        self, inputs: torch.Tensor, state: Any, mask: torch.Tensor | None, spiking: bool
     ) -> tuple[Any, tuple[Any, ...]]:
         inputs = as_float(inputs)
         dtype, states = inputs.dtype, InputState(*self._states(inputs, state))
         inputs = inputs.to(states.voltage.dtype)
         rectify = self.activation in _RELU or type(self.activation) is torch.nn.ReLU
-        if not seen:
+        if not spiking:
             outputs = changes(inputs, states, self._rates_of_means, self.dt, mask)
             return to_dtype(outputs, dtype), states
         before = InputState.on_grid(states)
@@ -206,16 +206,16 @@ class SpikingActivation(Stateful):
             )
         return to_dtype(outputs, dtype), states
 
-    def _rates_of_means(self, means: Any) -> Any:
+    def _rates_of_means(self, means: torch.Tensor) -> torch.Tensor:
         # Not in half precision, whose errors would grow with the number of steps, but where a
         # module has its parameters in it.
         dtype = means.dtype
         if isinstance(self.activation, torch.nn.Module):
-            dtypes = (each.dtype for each in self.activation.parameters())
-            dtype = next((each for each in dtypes if each.is_floating_point), dtype)
+            dtypes = (parameter.dtype for parameter in self.activation.parameters())
+            dtype = next((found for found in dtypes if found.is_floating_point), dtype)
         return self._rates(means.to(dtype)).to(means.dtype)
 
-    def _rates(self, inputs: Any) -> Any:
+    def _rates(self, inputs: torch.Tensor) -> torch.Tensor:
         rates = self.activation(inputs)
         if not isinstance(rates, torch.Tensor):
             raise TypeError(
@@ -230,7 +230,7 @@ class SpikingActivation(Stateful):
             )
         return as_float(rates)
 
-    def _check_states(self, inputs: Any, state: Any) -> None:
+    def _check_states(self, inputs: torch.Tensor, state: Any) -> None:
         batch, _, *features = shape_of(inputs)
         expected = (batch, *features)
         if state is not None:
@@ -262,21 +262,21 @@ class SpikingActivation(Stateful):
                 "that this module returned with return_state=True, or start from a voltage with "
                 "`initial_state`."
             )
-        for index, (each, shape) in enumerate(zip(state, shapes, strict=True)):
-            self._check_state_shape(each, shape, f"state[{index}]")
+        for index, (part, shape) in enumerate(zip(state, shapes, strict=True)):
+            self._check_state_shape(part, shape, f"state[{index}]")
 
-    def _states(self, rates: Any, state: Any) -> tuple[Any, ...]:
+    def _states(self, rates: torch.Tensor, state: Any) -> tuple[Any, ...]:
         """The tensors of the state to start from, beside the rates."""
         dtype = state_dtype(rates)
         if state is not None:
             given = state if isinstance(state, (tuple, list)) else (state,)
-            return tuple(each.detach().to(rates.device, dtype) for each in given)
+            return tuple(part.detach().to(rates.device, dtype) for part in given)
         voltage = self._initial_voltage(rates, dtype)
         if self.integrate == "input":
             return InputState.before_first_step(voltage)
         return (voltage,) if self.negative_spikes else (voltage, torch.zeros_like(voltage))
 
-    def _initial_voltage(self, rates: Any, dtype: Any) -> Any:
+    def _initial_voltage(self, rates: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         if self.initial_state is not None:
             return self.initial_state.to(rates.device, dtype)
         shape = (rates.shape[0], *rates.shape[2:])

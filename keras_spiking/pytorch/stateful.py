@@ -1,4 +1,4 @@
-"""What the modules share that run from step to step: a state, given, returned, or kept."""
+"""What modules with a state share: the state is given, returned, or kept."""
 
 from typing import Any
 
@@ -30,11 +30,11 @@ class Stateful(Recorded):
         # No buffer: `.half()` would round it.
         self._kept: Any = None
 
-    def _run(self, inputs: Any, state: Any, mask: Any) -> tuple[Any, Any]:
+    def _run(self, inputs: torch.Tensor, state: Any, mask: torch.Tensor | None) -> tuple[Any, Any]:
         """Outputs, as `return_sequences` says, and the final state; two arguments may be None."""
         raise NotImplementedError
 
-    def _check(self, inputs: Any) -> None:
+    def _check(self, inputs: torch.Tensor) -> None:
         """Checks inputs, before anything else."""
         raise NotImplementedError
 
@@ -51,9 +51,9 @@ class Stateful(Recorded):
             mask = check_mask(type(self).__name__, inputs, mask)
         if state is None and self.stateful:
             state = self._kept_state()
-        outputs, state = self._run(inputs, _each(_for_gradients, state), mask)
+        outputs, state = self._run(inputs, _map(_for_gradients, state), mask)
         if self.stateful and not in_backward():
-            self._kept = _each(torch.Tensor.detach, state)
+            self._kept = _map(torch.Tensor.detach, state)
         return (outputs, state) if self.return_state else outputs
 
     def _kept_state(self) -> Any:
@@ -66,7 +66,7 @@ class Stateful(Recorded):
                 "final state to the next one, as in outputs, state = module(inputs, state)."
             )
         if self._kept is not None and torch.compiler.is_compiling():
-            return _each(lambda state: kept_state(state, owner), self._kept)
+            return _map(lambda state: kept_state(state, owner), self._kept)
         return self._kept
 
     def reset_state(self) -> None:
@@ -95,13 +95,13 @@ class Stateful(Recorded):
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
-def _each(function: Any, state: Any) -> Any:
+def _map(function: Any, state: Any) -> Any:
     """A state, which is a tensor or several, with a function applied to each of its tensors."""
     return tuple(map(function, state)) if isinstance(state, (tuple, list)) else function(state)
 
 
 def _for_gradients(state: Any) -> Any:
-    """The tensor; of one made in `torch.inference_mode`, which no gradient takes, a copy."""
+    """The tensor, or a copy if it was made in `torch.inference_mode`, which gradients refuse."""
     if not isinstance(state, torch.Tensor):
         return state
     if torch.compiler.is_compiling():  # in which PyTorch does not say where a tensor was made

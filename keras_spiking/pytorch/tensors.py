@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 
-def shape_of(tensor: Any) -> tuple[int, ...]:
+def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
     """The shape in numbers; while `torch.jit.trace` runs, PyTorch gives tensors."""
     if not torch.jit.is_tracing():
         return tuple(tensor.shape)
@@ -15,7 +15,7 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
         return tuple(int(size) for size in tensor.shape)
 
 
-def check_inputs(owner: str, inputs: Any, features: tuple[int, ...] | None = None) -> None:
+def check_inputs(owner: str, inputs: torch.Tensor, features: tuple[int, ...] | None = None) -> None:
     """Checks that inputs are real numbers of shape `(batch, time, ...)`, with these features."""
     if not isinstance(inputs, torch.Tensor):
         raise TypeError(
@@ -60,12 +60,12 @@ def check_state(owner: str, name: str, value: Any, shape: str) -> torch.Tensor:
     return value.detach()
 
 
-def as_float(tensor: Any) -> Any:
+def as_float(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor, in PyTorch's default type if it holds whole numbers or Booleans."""
     return tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
 
 
-def state_dtype(*tensors: Any) -> Any:
+def state_dtype(*tensors: torch.Tensor) -> torch.dtype:
     """The type of a state beside these tensors: float64 if one of them is, else float32."""
     double = any(tensor.dtype == torch.float64 for tensor in tensors)
     return torch.float64 if double else torch.float32
