@@ -16,8 +16,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_spiking.energy.graph import LayerUse, Shape, as_use, is_graph, uses_of
+from keras_spiking._graph import is_graph
+from keras_spiking._types import Shape
 from keras_spiking.energy.spikes import REARRANGING
+from keras_spiking.energy.uses import LayerUse, Uses, use_of_tensors
 from keras_spiking.layers import (
     KerasSpikingLayer,
     LastStep,
@@ -96,8 +98,8 @@ def compute_layer_stats(layer: layers.Layer, node: Any = None) -> Stats:
     Args:
         layer: A layer that was called on symbolic inputs, as in a Functional or built Sequential
             model; or such a model.
-        node: Which of its uses, as a Keras node: an element of `layer._inbound_nodes`. Default:
-            the first.
+        node: Which of its uses, as a Keras node. Default: the first. Keras has no public name for
+            the nodes of a layer: they are the elements of `layer._inbound_nodes`.
 
     Returns:
         A dictionary with `"connections"`, `"neurons"` and `"spiking"`.
@@ -113,19 +115,27 @@ def compute_layer_stats(layer: layers.Layer, node: Any = None) -> Stats:
             f"of type {type(layer).__name__}."
         )
     if is_graph(layer):
-        return total(map(stats_of, uses_of(layer)))
-    if node is not None and node not in layer._inbound_nodes:
-        raise ValueError(
-            f"ModelEnergy: `node` must be one of the uses of layer {layer.name!r}; received "
-            f"{node!r}. Give an element of layer._inbound_nodes, or None for the first."
-        )
-    nodes = [node] if node is not None else layer._inbound_nodes
-    if not nodes:
+        return total(map(stats_of, Uses(layer).found))
+    return stats_of(_use_of(layer, node))
+
+
+def _use_of(layer: layers.Layer, node: Any) -> LayerUse:
+    """The use of a layer that a Keras node is, the first one for None."""
+    if node is not None:
+        if getattr(node, "operation", None) is not layer:
+            raise ValueError(
+                f"ModelEnergy: `node` must be one of the uses of layer {layer.name!r}; received "
+                f"{node!r}. Give a node of this layer, or None for its first use."
+            )
+        return use_of_tensors(layer, node.input_tensors, node.outputs)
+    try:
+        inputs, outputs = layer.input, layer.output
+    except AttributeError as error:
         raise ValueError(
             f"ModelEnergy: layer {layer.name!r} was never called on symbolic inputs, so its shapes "
             "are not known. Use it in a Functional model, or in a Sequential model that is built."
-        )
-    return stats_of(as_use(layer.name, nodes[0]))
+        ) from error
+    return use_of_tensors(layer, keras.tree.flatten(inputs), keras.tree.flatten(outputs))
 
 
 def stats_of(use: LayerUse) -> Stats:
@@ -345,7 +355,7 @@ def _normalized_weights(use: LayerUse) -> Stats:
 def _at_each_step(use: LayerUse) -> Stats:
     inner = use.layer.layer
     if is_graph(inner):
-        return total(map(stats_of, uses_of(inner)))
+        return total(map(stats_of, Uses(inner).found))
     inputs, outputs = (
         [(shape[0], *shape[2:]) for shape in shapes]
         for shapes in (use.input_shapes, use.output_shapes)

@@ -1,5 +1,6 @@
 """The energy that a model would take."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import keras
 
 from keras_spiking import _checks
+from keras_spiking._graph import is_graph, trace
 from keras_spiking.config import default
 from keras_spiking.energy import layer_stats, plot, report
 from keras_spiking.energy.devices import DEVICES, Device, get_device, register_device
-from keras_spiking.energy.graph import Collector, LayerUse, is_graph, uses_of, walk
 from keras_spiking.energy.rates import measure_rates
 from keras_spiking.energy.spikes import Content, unwrapped
+from keras_spiking.energy.uses import LayerUse, Uses
 
 COLUMNS = ("name", "output_shape", "params", "connections", "neurons", "energy cpu")
 
@@ -103,23 +105,23 @@ class ModelEnergy:
     def __init__(self, model: keras.Model, example_data: Any = None):
         _check_model(model)
         self.model = model
-        collector = Collector()
-        walk(model, [Content()] * len(model.inputs), collector)
+        read = functools.cache(trace)
+        uses = Uses(model, read)
         self.uses: dict[Any, list[LayerUse]] = {}
         self.layer_stats: dict[Any, layer_stats.Stats] = {}
         self.layer_rates: dict[Any, float] = {}
         self.spike_dts: dict[Any, list[float | None]] = {}
         self._contents: dict[Any, list[Content]] = {}
-        for use, contents in zip(collector.uses, collector.contents, strict=True):
+        for use, contents in zip(uses.found, uses.contents, strict=True):
             self.uses.setdefault(use.layer, []).append(use)
             self._contents.setdefault(use.layer, []).extend(contents)
             dts = [dt for content in contents for dt in content.dts]
             self.spike_dts.setdefault(use.layer, []).append(min(dts, default=None))
-        for layer, uses in self.uses.items():
-            self.layer_stats[layer] = layer_stats.total(map(layer_stats.stats_of, uses))
+        for layer, of_layer in self.uses.items():
+            self.layer_stats[layer] = layer_stats.total(map(layer_stats.stats_of, of_layer))
         if example_data is not None:
-            rates = measure_rates(model, collector.outputs, example_data)
-            for use, rate in zip(collector.uses, rates, strict=True):
+            rates = measure_rates(model, uses.outputs, example_data, read)
+            for use, rate in zip(uses.found, rates, strict=True):
                 self.layer_rates[use.layer] = self.layer_rates.get(use.layer, 0.0) + float(rate)
 
     def layer_energy(
@@ -268,7 +270,7 @@ class ModelEnergy:
         if layer in self.layer_stats:
             return [layer]
         inner = unwrapped(layer)
-        within = (use.layer for use in uses_of(inner)) if is_graph(inner) else ()
+        within = (use.layer for use in Uses(inner).found) if is_graph(inner) else ()
         found = [each for each in dict.fromkeys(within) if each in self.layer_stats]
         if not found:
             names = ", ".join(uses[0].name for uses in self.uses.values())
