@@ -13,6 +13,7 @@ from keras_spiking.config import default
 from keras_spiking.energy import layer_stats, plot, report
 from keras_spiking.energy.devices import DEVICES, Device, get_device, register_device
 from keras_spiking.energy.rates import measure_rates
+from keras_spiking.energy.rules import Stats
 from keras_spiking.energy.spikes import Content, unwrapped
 from keras_spiking.energy.uses import LayerUse, Uses
 
@@ -108,7 +109,7 @@ class ModelEnergy:
         read = functools.cache(trace)
         uses = Uses(model, read)
         self.uses: dict[Any, list[LayerUse]] = {}
-        self.layer_stats: dict[Any, layer_stats.Stats] = {}
+        self.layer_stats: dict[Any, Stats] = {}
         self.layer_rates: dict[Any, float] = {}
         self.spike_dts: dict[Any, list[float | None]] = {}
         self._contents: dict[Any, list[Content]] = {}
