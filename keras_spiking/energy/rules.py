@@ -37,7 +37,7 @@ def _counts(*classes: type) -> Callable[[Rule], Rule]:
 
 
 def elements(shape: Shape, use: LayerUse) -> int:
-    """The number of elements of one sample. Where axis 1 is None, it is time, and does not count."""
+    """The number of elements of a sample. Axis 1 does not count where it is None: it is time."""
     sizes = shape[1:]
     if sizes[:1] == (None,):
         sizes = sizes[1:]
