@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_spiking._data import batches, num_samples
 from keras_spiking.conversion.copies import Copy
-from keras_spiking.conversion.data import batches, num_samples
 from keras_spiking.conversion.survey import Survey
 
 PERCENTILE = 99.9

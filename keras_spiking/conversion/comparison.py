@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking.conversion.data import batches, checked_data, num_samples
+from keras_spiking._data import batches, num_samples
+from keras_spiking.conversion.data import checked_data
 from keras_spiking.conversion.decisions import Decisions
 from keras_spiking.conversion.probe import Probe
 from keras_spiking.conversion.report import Report

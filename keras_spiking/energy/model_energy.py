@@ -7,12 +7,12 @@ from typing import Any
 import keras
 
 from keras_spiking import _checks
+from keras_spiking._graph import is_graph
 from keras_spiking.config import default
 from keras_spiking.energy import layer_stats, plot, report
-from keras_spiking.energy.devices import DEVICES, Device, get_device, register_device
-from keras_spiking.energy.graph import Collector, LayerUse, is_graph, uses_of, walk
-from keras_spiking.energy.rates import measure_rates
-from keras_spiking.energy.spikes import Content, unwrapped
+from keras_spiking.energy.columns import parse_columns
+from keras_spiking.energy.devices import DEVICES, Device, register_device
+from keras_spiking.energy.estimate import Estimate, Time
 
 COLUMNS = ("name", "output_shape", "params", "connections", "neurons", "energy cpu")
 
@@ -27,58 +27,59 @@ class ModelEnergy:
         E_\text{synops} &= e_\text{synop} \, c \, r \, \Delta t \, n \\
         E_\text{neurons} &= e_\text{neuron} \, u \, n
 
-    with :math:`c` connections, the rate :math:`r` in hertz of what comes in, :math:`u` neurons,
-    the step :math:`\Delta t` in seconds, :math:`n` time steps per inference, and :math:`e`, the
-    joules that the device needs for one operation. A device that does not spike computes each
-    connection and each neuron once per inference: :math:`r = 1 / \Delta t`, :math:`n = 1`.
+    with :math:`c` connections, :math:`u` neurons, the rate :math:`r` of the input in hertz, the
+    step :math:`\Delta t` in seconds, :math:`n` time steps per inference, and :math:`e`, the joules
+    that the device needs for one operation. A device that does not spike computes each connection
+    and each neuron once per inference: :math:`r = 1 / \Delta t`, :math:`n = 1`.
 
-    *Connections* are the weights through which elements of the input reach units of the output,
-    the padding of convolutions included. *Neurons* are the units that an activation or a filter
-    updates at a step. A None axis after that of the batch is time, and does not count; nor does
-    the axis that `TimeDistributed`, `TimeBatched` and the layers of `keras_spiking` run over, nor
-    the steps that `RepeatOverTime` makes, as in models that `convert` made.
-    Pooling, merges, normalization and what only moves elements count nothing: they are part of
-    the connections around them. `register_layer` says how a layer of yours counts.
+    *Connections* are the weights through which elements of the input reach units of the output. The
+    padding of a convolution counts as input. *Neurons* are the units that an activation or a filter
+    updates in a time step. Time does not count: neither axis 1 where its length is None, nor the
+    axis that `TimeDistributed`, `TimeBatched` and the layers of `keras_spiking` run over, nor the
+    steps that `RepeatOverTime` makes, as in models that `convert` made. Layers that pool, merge,
+    normalize or only move elements count nothing: they are part of the connections around them.
+    `register_layer` says how a layer of yours counts.
 
     The *rate* is the mean of `abs(input)` over `example_data`. Where the input comes from a
     `SpikingActivation`, directly or through layers that pass spikes on, `abs(input)` is measured in
-    spikes, of which each has the height :math:`1 / (\Delta t \, s)` for a `rate_scale` :math:`s`: a
-    value of :math:`k` heights is :math:`k` spikes. So the rate is their number per unit and second,
-    and with the same `dt` here and there a model costs what its spikes do. With another `dt` here,
-    the rates in hertz stay as they are, for these layers as for all.
+    spikes. A spike has the height :math:`1 / (\Delta t \, s)` for a `rate_scale` :math:`s`, and a
+    value of :math:`k` heights counts as :math:`k` spikes. So the rate is the number of spikes per
+    unit and second. With the same `dt` here and there, a model costs what its spikes cost. With
+    another `dt` here, the rates in hertz stay as they are, as for all layers.
 
-    Spikes are passed on by what moves elements (`Flatten`, `Reshape`, `Permute`, padding, cropping,
-    dropout ...), by pooling, upsampling, `Concatenate`, `Add` and other merges, by averages and
-    filters over time (`TemporalAvgPool`, `Lowpass` ...), and by `TimeDistributed` and `TimeBatched`
-    of these. Averages and filters return parts of spikes: half a height counts as half a spike.
-    Where spikes of several heights come together, each counts by its own height; of `Subtract` and
-    `Minimum` the rate is then the most that it can be. `BatchNormalization`, `Normalization` and
-    `Rescaling` leave the number of spikes as it is, and `Multiply` has a spike where all of its
-    factors that are spikes have one. Behind any other layer, such as one with weights or an
-    activation, the rate is the mean of `abs(input)`.
+    These layers pass spikes on: those that move elements (`Flatten`, `Reshape`, `Permute`, padding,
+    cropping, dropout ...), pooling, upsampling, `Concatenate`, `Add` and other merges, averages and
+    filters over time (`TemporalAvgPool`, `Lowpass` ...), and `TimeDistributed` and `TimeBatched` of
+    these. Averages and filters return parts of spikes: half a height counts as half a spike. Where
+    spikes of several heights come together, each counts by its own height; the rate behind
+    `Subtract` and `Minimum` is then the largest that is possible. `BatchNormalization`,
+    `Normalization` and `Rescaling` do not change the number of spikes. `Multiply` has a spike where
+    all of its factors that are spikes have one. Behind any other layer, such as one with weights or
+    an activation, the rate is the mean of `abs(input)`.
 
-    A layer used :math:`k` times has the connections, neurons and rates of all its uses added up. As
-    both factors of :math:`c \, r` grow, devices that spike charge its synapses :math:`k` times too
-    much; KerasSpiking did the same, and these are its figures.
+    If a layer is used :math:`k` times, the connections, neurons and rates of all its uses are added
+    up. Then both factors of :math:`c \, r` grow, and devices that spike charge its synapses
+    :math:`k` times too much. KerasSpiking did the same, and these are its figures.
 
     Args:
         model: A Functional model, or a Sequential one that is built; others may be nested in it.
-        example_data: Arrays of samples, as `model.predict` takes them, to measure rates; without
-            it, devices that spike have no estimate. It is run in batches, and leaves states and
-            random seeds as they were.
+        example_data: Arrays of samples, as `model.predict` takes them, to measure rates. Without
+            it, devices that spike have no estimate. The model runs on it in batches; its states
+            and random seeds stay as they were.
 
     Attributes:
-        devices: By name, every registered device, a `keras_spiking.energy.Device`. To read only:
-            `register_device` adds others.
+        devices: By name, every registered device, a `keras_spiking.energy.Device`. It cannot be
+            written to: `register_device` adds others.
         layer_stats: By layer, a dictionary with `"connections"`, `"neurons"` and `"spiking"`
-            (whether it runs on a spiking device as it is). Nested models are there as their layers.
-        layer_rates: By layer, the rate of what comes in, in hertz; empty without `example_data`.
+            (whether it runs on a spiking device as it is). It has the layers of nested models, not
+            the nested models.
+        layer_rates: By layer, the rate of its input in hertz; empty without `example_data`.
         uses: By layer, where it is used: a list of `keras_spiking.energy.LayerUse`.
-        spike_dts: By layer, for each use, the time step in seconds of the spikes that come in (the
-            shortest of several), None if what comes in is not spikes.
+        spike_dts: By layer, for each use, the time step in seconds of the spikes in its input (the
+            shortest of several); None if the input is not spikes.
 
     Raises:
-        TypeError: If `model` is no Keras model.
+        TypeError: If `model` is not a Keras model.
         ValueError: If Keras does not know the model's graph, a shape that counts is not
             defined, or `example_data` does not fit.
 
@@ -103,24 +104,11 @@ class ModelEnergy:
     def __init__(self, model: keras.Model, example_data: Any = None):
         _check_model(model)
         self.model = model
-        collector = Collector()
-        walk(model, [Content()] * len(model.inputs), collector)
-        self.uses: dict[Any, list[LayerUse]] = {}
-        self.layer_stats: dict[Any, layer_stats.Stats] = {}
-        self.layer_rates: dict[Any, float] = {}
-        self.spike_dts: dict[Any, list[float | None]] = {}
-        self._contents: dict[Any, list[Content]] = {}
-        for use, contents in zip(collector.uses, collector.contents, strict=True):
-            self.uses.setdefault(use.layer, []).append(use)
-            self._contents.setdefault(use.layer, []).extend(contents)
-            dts = [dt for content in contents for dt in content.dts]
-            self.spike_dts.setdefault(use.layer, []).append(min(dts, default=None))
-        for layer, uses in self.uses.items():
-            self.layer_stats[layer] = layer_stats.total(map(layer_stats.stats_of, uses))
-        if example_data is not None:
-            rates = measure_rates(model, collector.outputs, example_data)
-            for use, rate in zip(collector.uses, rates, strict=True):
-                self.layer_rates[use.layer] = self.layer_rates.get(use.layer, 0.0) + float(rate)
+        self._estimate = estimate = Estimate(model, example_data)
+        self.uses = estimate.uses
+        self.layer_stats = estimate.stats
+        self.layer_rates = estimate.rates
+        self.spike_dts = estimate.spike_dts
 
     def layer_energy(
         self,
@@ -134,27 +122,28 @@ class ModelEnergy:
         Args:
             layer: A layer of the model.
             device: Name of a device.
-            timesteps_per_inference: How many steps an inference takes on a device that spikes.
+            timesteps_per_inference: Number of steps of an inference on a device that spikes.
             dt: Length of a step in seconds. Default: `keras_spiking.default.dt`.
 
         Returns:
             Joules for its synaptic operations, and joules for its neurons.
 
         Raises:
-            ValueError: If the layer is not in the model, the device is unknown, or it spikes
-                and there was no `example_data`; or if a number is not positive.
-            TypeError: If a number is none.
+            ValueError: If the layer is not in the model, the device is unknown, the device spikes
+                and there was no `example_data`, or a number is not positive.
+            TypeError: If a number is not one.
         """
-        chosen = self._device(device)
-        steps, dt = _checked_time(timesteps_per_inference, dt)
-        synops = neurons = 0.0
-        for each in self._layers_of(layer):
-            stats = self.layer_stats[each]
-            events = self.layer_rates[each] * dt * steps if chosen.spiking else 1
-            updates = steps if chosen.spiking else 1
-            synops += chosen.energy_per_synop * stats["connections"] * events
-            neurons += chosen.energy_per_neuron * stats["neurons"] * updates
-        return synops, neurons
+        chosen = self._estimate.device(device)
+        time = _checked_time(timesteps_per_inference, dt)
+        layers = self._estimate.layers_of(layer)
+        if not layers:
+            names = ", ".join(map(self._estimate.name, self.uses))
+            raise ValueError(
+                f"ModelEnergy: `layer` must be a layer of the model, one of {names}; "
+                f"received {layer!r}."
+            )
+        energies = [self._estimate.joules(found, chosen, time) for found in layers]
+        return sum(synops for synops, _ in energies), sum(neurons for _, neurons in energies)
 
     def total_energy(
         self, device: str, timesteps_per_inference: int = 1, dt: float | None = None
@@ -185,7 +174,8 @@ class ModelEnergy:
             ValueError: If a column is unknown or needs `example_data`; or as `layer_energy`.
             TypeError: As `layer_energy`.
         """
-        return report.rows(self, columns, timesteps_per_inference, dt)
+        parsed = parse_columns(columns, self._estimate)
+        return report.rows(self._estimate, parsed, _checked_time(timesteps_per_inference, dt))
 
     def summary_string(
         self,
@@ -195,7 +185,7 @@ class ModelEnergy:
         line_length: int = 98,
         print_warnings: bool = True,
     ) -> str:
-        """The table as text, with totals, how rates were measured, and what to be warned of.
+        """The table as text, with totals, a note on how rates were measured, and warnings.
 
         Args:
             columns: As in `table`.
@@ -212,7 +202,9 @@ class ModelEnergy:
         """
         _checks.positive_integer("ModelEnergy", "line_length", line_length)
         _checks.boolean("ModelEnergy", "print_warnings", print_warnings)
-        return report.text(self, columns, timesteps_per_inference, dt, line_length, print_warnings)
+        parsed = parse_columns(columns, self._estimate)
+        time = _checked_time(timesteps_per_inference, dt)
+        return report.text(self._estimate, parsed, time, line_length, print_warnings)
 
     def summary(
         self,
@@ -222,7 +214,7 @@ class ModelEnergy:
         line_length: int = 98,
         print_warnings: bool = True,
     ) -> None:
-        """Prints `summary_string`, of the same arguments."""
+        """Prints the table as text; arguments as in `summary_string`."""
         print(
             self.summary_string(columns, timesteps_per_inference, dt, line_length, print_warnings)
         )
@@ -233,7 +225,7 @@ class ModelEnergy:
         timesteps_per_inference: int = 1,
         dt: float | None = None,
     ) -> Any:
-        """Draws the energy of each layer, its synapses and neurons stacked: a panel per device.
+        """Draws the energy of each layer, in a panel per device: neurons stacked on synapses.
 
         Layers without connections or neurons are left out.
 
@@ -249,34 +241,18 @@ class ModelEnergy:
             ImportError: If matplotlib is not installed.
             ValueError, TypeError: As `layer_energy`.
         """
-        names: list[Any] = list(devices) if isinstance(devices, (list, tuple)) else [devices]
-        return plot.draw(self, names, timesteps_per_inference, dt)
+        names: Sequence[Any] = devices if isinstance(devices, (list, tuple)) else [devices]
+        if not names:
+            raise ValueError(
+                "ModelEnergy: `devices` must name one or more devices; received none. Give one, as "
+                "in plot('loihi'), or a list."
+            )
+        chosen = [self._estimate.device(name) for name in names]
+        return plot.draw(self._estimate, chosen, _checked_time(timesteps_per_inference, dt))
 
     def _repr_html_(self) -> str:
-        return report.html(self, COLUMNS, 1, None)
-
-    def _device(self, name: str) -> Device:
-        device = get_device("ModelEnergy", name)
-        if device.spiking and not self.layer_rates:
-            raise ValueError(
-                f"ModelEnergy: device {name!r} spikes, so its energy depends on rates; received "
-                "example_data=None. Make a ModelEnergy(model, example_data)."
-            )
-        return device
-
-    def _layers_of(self, layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-        if layer in self.layer_stats:
-            return [layer]
-        inner = unwrapped(layer)
-        within = (use.layer for use in uses_of(inner)) if is_graph(inner) else ()
-        found = [each for each in dict.fromkeys(within) if each in self.layer_stats]
-        if not found:
-            names = ", ".join(uses[0].name for uses in self.uses.values())
-            raise ValueError(
-                f"ModelEnergy: `layer` must be a layer of the model, one of {names}; "
-                f"received {layer!r}."
-            )
-        return found
+        columns = parse_columns(COLUMNS, self._estimate)
+        return report.html(self._estimate, columns, Time(1, default.dt))
 
 
 def _check_model(model: Any) -> None:
@@ -303,11 +279,11 @@ def _check_model(model: Any) -> None:
     )
 
 
-def _checked_time(timesteps_per_inference: Any, dt: Any) -> tuple[float, float]:
+def _checked_time(timesteps_per_inference: float, dt: float | None) -> Time:
     owner = "ModelEnergy"
-    steps = _checks.positive_number(
+    num_steps = _checks.positive_number(
         owner, "timesteps_per_inference", timesteps_per_inference, "a number of steps"
     )
     if dt is None:
-        return steps, default.dt
-    return steps, _checks.positive_number(owner, "dt", dt, "a number of seconds")
+        return Time(num_steps, default.dt)
+    return Time(num_steps, _checks.positive_number(owner, "dt", dt, "a number of seconds"))
