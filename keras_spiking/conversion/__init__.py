@@ -4,7 +4,7 @@ from keras_spiking.conversion.comparison import compare
 from keras_spiking.conversion.registry import register
 from keras_spiking.conversion.report import LayerResult, OutputResult, Report, Result
 from keras_spiking.conversion.retiming import retime
-from keras_spiking.conversion.spiking import convert
+from keras_spiking.conversion.convert_model import convert
 
 __all__ = [
     "LayerResult",

@@ -7,7 +7,7 @@ import keras
 
 from keras_spiking import _checks
 from keras_spiking.conversion import graph
-from keras_spiking.conversion.spiking import compile_as
+from keras_spiking.conversion.convert_model import compile_as
 from keras_spiking.layers import KerasSpikingLayer, RepeatOverTime, SpikingActivation
 from keras_spiking.layers.filter import FilterLayer
 from keras_spiking.layers.reset import layers_within
