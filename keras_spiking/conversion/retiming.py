@@ -7,7 +7,7 @@ import keras
 
 from keras_spiking import _checks
 from keras_spiking.conversion import graph
-from keras_spiking.conversion.convert_model import compile_as
+from keras_spiking.conversion.models import check_model, compile_like
 from keras_spiking.layers import KerasSpikingLayer, RepeatOverTime, SpikingActivation
 from keras_spiking.layers.filter import FilterLayer
 from keras_spiking.layers.reset import layers_within
@@ -53,17 +53,7 @@ def retime(model: keras.Model, dt: Any = None, num_steps: int | None = None) -> 
     >>> bool(np.allclose(one, many, atol=1e-5))
     True
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"{_OWNER}: `model` must be a Keras model; received model={model!r} of type "
-            f"{type(model).__name__}."
-        )
-    if not graph.is_graph(model):
-        raise ValueError(
-            f"{_OWNER}: `model` must be a Sequential model that is built, or a functional model, "
-            f"so that its graph can be read; received {model.name!r} of type "
-            f"{type(model).__name__}. Call a Sequential model once, or begin it with keras.Input."
-        )
+    check_model(_OWNER, model)
     if dt is None and num_steps is None:
         raise ValueError(
             f"{_OWNER}: `dt` or `num_steps` must be given; received None for both. Give what is "
@@ -82,7 +72,7 @@ def retime(model: keras.Model, dt: Any = None, num_steps: int | None = None) -> 
         return layer
 
     result = keras.models.clone_model(graph.functional(model), clone_function=retimed)
-    compile_as(_OWNER, model, result)
+    compile_like(_OWNER, model, result)
     return result
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_spiking.conversion import graph, rules, trials
+from keras_spiking.conversion.models import check_model
 from keras_spiking.conversion.operations import Function
 
 
@@ -48,7 +49,7 @@ class Survey:
     """
 
     def __init__(self, owner: str, model: Any, integrate: str = "activation"):
-        _check_model(owner, model)
+        check_model(owner, model)
         self.model = graph.functional(model)
         self.integrate = integrate
         self.spiking: list[str] = []
@@ -160,21 +161,3 @@ class Survey:
             several = len(names) > 1 or any(len(each) > 1 for each in names.values())
             lines.append(f"- {layers}{': each' if several else ''} {reason}")
         return "\n".join(lines)
-
-
-def _check_model(owner: str, model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"{owner}: `model` must be a Keras model; received model={model!r} "
-            f"of type {type(model).__name__}."
-        )
-    if not graph.is_graph(model):
-        if isinstance(model, keras.Sequential):
-            advice = "Call it once on data, or begin it with keras.Input."
-        else:
-            advice = "Make it with keras.Sequential or keras.Model(inputs, outputs)."
-        raise ValueError(
-            f"{owner}: `model` must be a Sequential model that is built, or a functional model, "
-            f"so that its graph can be read; received {model.name!r} of type "
-            f"{type(model).__name__}. {advice}"
-        )
