@@ -51,6 +51,7 @@ def calibrated_scales(
 ) -> dict[str, Any]:
     """The rate scale of each layer in `survey.spiking`: one for each channel of its last axis."""
     copy = Copy(survey, max_pooling)
+    copy.build()
     names = [active.original for active in copy.activations]
     activity = keras.Model(copy.model.input, [active.tensor for active in copy.activations])
     channels = _numbers_of_channels(copy)

@@ -95,6 +95,7 @@ def compare(
     decisions = Decisions(_OWNER, survey, model.loss, labels, num_samples(data))
     own_dt, own_num_steps = _check_conversion(survey, spiking_model)
     original = StagedCopy(survey)
+    original.build()
     num_steps = num_steps or [own_num_steps]
     dts = dts or [own_dt]
     probe = Probe(spiking_model, num_steps)

@@ -1,129 +1,95 @@
-"""Builds a flat copy of a model, with the same activations, each a layer of its own."""
+"""Builds a flat copy of a model, in which each activation is a layer of its own."""
 
 import inspect
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
+from keras_spiking._types import Shape
 from keras_spiking.conversion import graph, rules
 from keras_spiking.conversion.operations import Function
+from keras_spiking.conversion.signals import Active, Signal, signals_of
 from keras_spiking.conversion.survey import Survey
 
 
-@dataclass
-class Signal:
-    """A tensor of the copy.
-
-    The activation of `layer`, which has the name `name`, is applied only when a layer or an
-    output needs it: until then, whether it is to spike is not known.
-    """
-
-    tensor: Any
-    over_time: bool = False
-    name: str = ""
-    layer: Any = None
-    active: "Signal | None" = None
-    repeated: Any = None
-
-    def of_sample(self) -> Any:
-        """A symbolic tensor for what it is at one step."""
-        features = self.tensor.shape[2 if self.over_time else 1 :]
-        return keras.KerasTensor((None, *features), self.tensor.dtype)
-
-
-class Active(NamedTuple):
-    """One call of an activation.
-
-    Attributes:
-        name: Name of the copy's layer that applies it.
-        original: Name of the original's layer that has it.
-        tensor: What it returns in the copy.
-    """
-
-    name: str
-    original: str
-    tensor: Any
-
-
 class Copy:
-    """A copy of a model without nesting, in which every activation is a layer of its own.
+    """A copy of a model without nesting, in which each activation is a layer of its own.
+
+    `build` makes it. Subclasses say what becomes of inputs, layers, activations and outputs.
 
     Args:
-        survey: The model, which stays as it is, and what is known of it.
+        survey: The model, which does not change, and what is known of it.
         max_pooling: `"keep"` or `"average"`.
 
     Attributes:
-        model: The copy, with copies of the weights.
-        activations: Every call of an activation that spikes, in order.
+        model: The copy, once it is built.
+        activations: Every call of an activation that spikes, in order, once the copy is built.
     """
 
+    model: keras.Model
+
     def __init__(self, survey: Survey, max_pooling: str = "keep"):
-        model = survey.model
         self.survey = survey
         self.max_pooling = max_pooling
         self.activations: list[Active] = []
+        # By the `id` of the original: the original, which keeps that `id` in use, and its copy.
         self._copies: dict[int, tuple[Any, Any]] = {}
-        self._activation_layers: dict[Any, tuple[str, Any]] = {}
-        self._silent: dict[int, Any] = {}
-        self._parts: dict[str, Any] = {}
-        self._outputs_to_name = set(survey.output_names)
-        self._names = set(survey.output_names)
-        inputs = [self._input(tensor) for tensor in keras.tree.flatten(model.input)]
-        signals = graph.interpret(
-            model, [self.receive(tensor) for tensor in inputs], self._visit, survey.graphs
-        )
+        self._activation_layers: dict[Any, tuple[str, keras.Layer]] = {}
+        self._silent: dict[int, keras.Layer] = {}
+        self._calls_as_models: set[str] = set()
+        self._unused_output_names = set(survey.output_names)
+        self._used_names = set(survey.output_names)
+
+    def build(self) -> keras.Model:
+        """Makes the copy, with copies of the weights, and returns it."""
+        survey, original = self.survey, self.survey.model
+        inputs = [self._input(tensor) for tensor in keras.tree.flatten(original.input)]
+        received = [self.receive(tensor) for tensor in inputs]
+        signals = graph.interpret(original, received, self._visit, survey.graphs)
         outputs = [
             self.finish(signal, self._output_name(name))
             for signal, name in zip(signals, survey.output_names, strict=True)
         ]
         self.model = keras.Model(
-            keras.tree.pack_sequence_as(model.input, inputs),
-            keras.tree.pack_sequence_as(model.output, outputs),
-            name=model.name,
+            keras.tree.pack_sequence_as(original.input, inputs),
+            keras.tree.pack_sequence_as(original.output, outputs),
+            name=original.name,
         )
-        for layer, copy in self._copies.values():
-            if isinstance(layer, keras.layers.Layer) and layer.built:
-                copy.set_weights(_own_weights(layer))
-            if isinstance(copy, keras.layers.Normalization):
-                copy.finalize_state()
+        self._copy_weights()
+        return self.model
 
-    def input_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape of the copy's input for an input of the model."""
+    def input_shape(self, shape: Shape) -> Shape:
+        """The shape of the copy's input for an input of the original."""
         return shape
 
-    def receive(self, tensor: Any) -> Signal:
-        """What an input of the copy is."""
+    def receive(self, tensor: keras.KerasTensor) -> Signal:
+        """The signal of an input of the copy."""
         return Signal(tensor)
 
-    def apply(self, layer: Any, copy: Any, signals: Any, keywords: dict[str, Any]) -> list[Signal]:
+    def apply(
+        self,
+        layer: keras.Layer | Function,
+        copy: keras.Layer,
+        signals: Any,
+        keywords: dict[str, Any],
+    ) -> list[Signal]:
         """Calls the copy of a layer on a structure of signals; returns one for each output."""
-        tensors = keras.tree.map_structure(lambda each: each.tensor, signals)
+        tensors = keras.tree.map_structure(lambda signal: signal.tensor, signals)
         return signals_of(copy(tensors, **keywords))
 
     def fire(self, signal: Signal) -> Signal:
-        """Applies an activation that spikes: one of single elements, which a layer follows."""
+        """Applies an activation that spikes: it is elementwise, and another layer follows it."""
         name, activation = self._activation_layer(signal, signal.tensor.shape[1:])
         outputs = activation(signal.tensor)
         self.activations.append(Active(name, signal.name, outputs))
         return Signal(outputs)
 
-    def keep_silent(self, signal: Signal) -> Signal:
-        """Applies an activation that does not spike, though a layer follows."""
-        layer = signal.layer
-        if id(layer) not in self._silent:
-            is_own_layer = rules.is_activation(layer)
-            name = self.unused(signal.name if is_own_layer else f"{signal.name}_activation")
-            self._silent[id(layer)] = self.plain_activation(layer, name)
-        activation = self._silent[id(layer)]
-        return self.apply(layer, activation, signal, {})[0]
-
-    def make_activation(self, signal: Signal, name: str) -> Any:
+    def make_activation(self, signal: Signal, name: str) -> keras.Layer:
         """A layer for an activation that spikes."""
         return self.plain_activation(signal.layer, name)
 
-    def finish(self, signal: Signal, name: str) -> Any:
-        """Applies a final activation, and returns what is an output of the copy."""
+    def finish(self, signal: Signal, name: str) -> keras.KerasTensor:
+        """Applies a final activation, and returns an output of the copy."""
         tensor = signal.tensor
         if signal.layer is not None:
             activation = self.plain_activation(signal.layer, name)
@@ -132,8 +98,8 @@ class Copy:
                 return tensor
         return keras.layers.Identity(dtype=tensor.dtype, name=name)(tensor)
 
-    def plain_activation(self, layer: Any, name: str) -> Any:
-        """A layer that applies the activation of a layer without spikes."""
+    def plain_activation(self, layer: keras.Layer, name: str) -> keras.Layer:
+        """A layer that applies the activation of `layer`, and does not spike."""
         function = self.function(layer)
         if rules.activation_of(layer) is layer:
             return function
@@ -144,93 +110,98 @@ class Copy:
             name=name,
         )
 
-    def function(self, layer: Any) -> Any:
+    def function(self, layer: keras.Layer) -> Any:
         """The activation of a layer: a function, or the copy of an activation layer."""
         function = rules.activation_of(layer)
         if function is layer:
-            return self._copy(layer.name, layer)
-        if not isinstance(function, keras.layers.Layer):
+            return self._copy_of(layer.name, layer)
+        if not isinstance(function, keras.Layer):
             return function
         if id(function) not in self._copies:
             copy = rules.copy_of(function, function.name, self.max_pooling)
             if function.built:
-                # Keras does so only when the layer around it first runs.
+                # Keras builds it only when the layer around it runs for the first time.
                 copy.build_from_config(function.get_build_config())
             self._copies[id(function)] = (function, copy)
         return self._copies[id(function)][1]
 
     def unused(self, name: str) -> str:
-        """The name, or, where a layer of the copy has it, that name with a number."""
+        """Returns `name`, with a number behind it if a layer of the copy has that name."""
         chosen, number = name, 1
-        while chosen in self._names:
+        while chosen in self._used_names:
             number += 1
             chosen = f"{name}_{number}"
-        self._names.add(chosen)
+        self._used_names.add(chosen)
         return chosen
 
-    def _input(self, tensor: Any) -> Any:
-        self._names.add(tensor.name)
+    def _input(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
+        self._used_names.add(tensor.name)
         shape = self.input_shape(tuple(tensor.shape))
         return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=tensor.name)
 
     def _visit(
         self,
         name: str,
-        layer: Any,
+        layer: keras.Layer | Function,
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
-        outputs: list[Any],
+        outputs: list[keras.KerasTensor],
     ) -> Signal | list[Signal]:
         if rules.is_activation(layer):
             if rules.activation_of(layer) is None:
                 return arguments[0]
-            signal = self._active(arguments[0])
+            signal = self._activated(arguments[0])
             return Signal(signal.tensor, signal.over_time, name, layer)
-        arguments, keywords = keras.tree.map_structure(self._active, (arguments, keywords))
-        copy = self._copy(name, layer)
-        # Operations, too, have no other keyword.
-        if (
-            isinstance(layer, Function)
-            or "training" not in inspect.signature(layer.call).parameters
-        ):
+        arguments, keywords = keras.tree.map_structure(self._activated, (arguments, keywords))
+        copy = self._copy_of(name, layer)
+        if not _takes_training(layer):
             keywords = {key: value for key, value in keywords.items() if key != "training"}
         if _is_on_one_structure(arguments, keywords):
             results = self.apply(layer, copy, arguments[0], keywords)
         else:
-            part, signals = self._part(copy, arguments, keywords)
-            results = self.apply(part, part, signals, {})
+            call, signals = self._call_as_model(copy, arguments, keywords)
+            results = self.apply(call, call, signals, {})
         if rules.makes_mask(layer):
-            # Drops the mask that comes with the tensor: a graph has it among its tensors.
+            # A sum has no mask: the copy's graph must not have one among its tensors.
             results[0].tensor = keras.ops.add(results[0].tensor, 0.0)
         if rules.activation_of(layer) is not None:
             results[0].name, results[0].layer = name, layer
         return results
 
-    def _part(
-        self, copy: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> tuple[Any, list[Signal]]:
-        """A model for one call of a layer on more than one structure, and what it is called on."""
+    def _call_as_model(
+        self, copy: keras.Layer, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[keras.Model, list[Signal]]:
+        """A model for one call of a layer on several structures, and the signals it takes."""
         leaves = keras.tree.flatten((arguments, keywords))
-        signals = [each for each in leaves if isinstance(each, Signal)]
+        signals = [leaf for leaf in leaves if isinstance(leaf, Signal)]
         arguments, keywords = keras.tree.map_structure(
-            lambda each: each.of_sample() if isinstance(each, Signal) else each,
+            lambda leaf: leaf.at_one_step() if isinstance(leaf, Signal) else leaf,
             (arguments, keywords),
         )
-        name = copy.name if copy.name not in self._parts else self.unused(copy.name)
-        part = graph.call_as_model(copy, arguments, keywords, name)
-        self._parts[name] = part
-        return part, signals
+        name = copy.name if copy.name not in self._calls_as_models else self.unused(copy.name)
+        self._calls_as_models.add(name)
+        return graph.call_as_model(copy, arguments, keywords, name), signals
 
-    def _active(self, signal: Any) -> Any:
-        if not isinstance(signal, Signal) or signal.layer is None:
-            return signal
-        if signal.active is None:
-            spikes = signal.name in self.survey.spiking
-            signal.active = self.fire(signal) if spikes else self.keep_silent(signal)
-        return signal.active
+    def _activated(self, leaf: Any) -> Any:
+        """The signal after its activation; constants as they are."""
+        if not isinstance(leaf, Signal) or leaf.layer is None:
+            return leaf
+        if leaf.activated is None:
+            spikes = leaf.name in self.survey.spiking
+            leaf.activated = self.fire(leaf) if spikes else self._keep_silent(leaf)
+        return leaf.activated
 
-    def _activation_layer(self, signal: Signal, features: Any) -> tuple[str, Any]:
-        # One for all calls of a layer, so that the weights of an activation stay shared; but a
+    def _keep_silent(self, signal: Signal) -> Signal:
+        """Applies an activation that does not spike, though another layer follows it."""
+        layer = signal.layer
+        if id(layer) not in self._silent:
+            is_own_layer = rules.is_activation(layer)
+            name = self.unused(signal.name if is_own_layer else f"{signal.name}_activation")
+            self._silent[id(layer)] = self.plain_activation(layer, name)
+        return self.apply(layer, self._silent[id(layer)], signal, {})[0]
+
+    def _activation_layer(self, signal: Signal, features: Shape) -> tuple[str, keras.Layer]:
+        # All calls of a layer share one, so that the weights of an activation stay shared. But a
         # SpikingActivation is made for one shape.
         key = (id(signal.layer), tuple(features))
         if key not in self._activation_layers:
@@ -239,41 +210,50 @@ class Copy:
             self._activation_layers[key] = (name, self.make_activation(signal, name))
         return self._activation_layers[key]
 
-    def _copy(self, name: str, layer: Any) -> Any:
+    def _copy_of(self, name: str, layer: keras.Layer | Function) -> keras.Layer:
         if id(layer) not in self._copies:
             if not rules.is_activation(layer):
-                # The name of an output belongs to what returns that output in the copy.
+                # The layer that returns an output in the copy has the name of that output.
                 name = f"{name}_over_time" if name in self.survey.output_names else name
                 name = self.unused(name)
             self._copies[id(layer)] = (layer, rules.copy_of(layer, name, self.max_pooling))
         return self._copies[id(layer)][1]
 
     def _output_name(self, name: str) -> str:
-        if name in self._outputs_to_name:
-            self._outputs_to_name.remove(name)
+        """The name of an output, which may be the same tensor as another output."""
+        if name in self._unused_output_names:
+            self._unused_output_names.remove(name)
             return name
         return self.unused(name)
 
+    def _copy_weights(self) -> None:
+        for layer, copy in self._copies.values():
+            if isinstance(layer, keras.Layer) and layer.built:
+                copy.set_weights(_own_weights(layer))
+            if isinstance(copy, keras.layers.Normalization):
+                copy.finalize_state()
+
 
 def _is_on_one_structure(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
-    """Whether a layer is called on one structure of tensors, as those that wrap layers call it."""
+    """Whether a layer is called on one structure of tensors, as layers over time can call it."""
     return (
         len(arguments) == 1
         and set(keywords) <= {"training"}
-        and all(isinstance(each, Signal) for each in keras.tree.flatten(arguments))
+        and all(isinstance(leaf, Signal) for leaf in keras.tree.flatten(arguments))
     )
 
 
-def _own_weights(layer: Any) -> list[Any]:
-    """The weights of a layer, without those of the layer that may be its activation."""
+def _takes_training(layer: keras.Layer | Function) -> bool:
+    return (
+        not isinstance(layer, Function) and "training" in inspect.signature(layer.call).parameters
+    )
+
+
+def _own_weights(layer: keras.Layer) -> list[Any]:
+    """The weights of a layer, without those of an activation layer inside it."""
     activation = rules.activation_of(layer)
-    if activation is layer or not isinstance(activation, keras.layers.Layer):
+    if activation is layer or not isinstance(activation, keras.Layer):
         return layer.get_weights()
     theirs = {id(weight) for weight in activation.weights}
     own = [weight for weight in layer.weights if id(weight) not in theirs]
     return [keras.ops.convert_to_numpy(weight) for weight in own]
-
-
-def signals_of(outputs: Any, over_time: bool = False) -> list[Signal]:
-    """A signal for each output of a layer."""
-    return [Signal(tensor, over_time) for tensor in keras.tree.flatten(outputs)]

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_spiking.conversion.copies import Copy, Signal
+from keras_spiking.conversion.copies import Copy
+from keras_spiking.conversion.signals import Signal
 from keras_spiking.conversion.survey import Survey
 from keras_spiking.layers import SpikingActivation
 
@@ -27,8 +28,8 @@ class StagedCopy(Copy):
     """
 
     def __init__(self, survey: Survey, max_pooling: str = "keep"):
-        self.given: list[Any] = []
         super().__init__(survey, max_pooling)
+        self.given: list[keras.KerasTensor] = []
 
     def fire(self, signal: Signal) -> Signal:
         tensor = super().fire(signal).tensor
