@@ -86,8 +86,8 @@ def warn_of_few_spikes(num_steps: int | None, dt: float, integrate: str) -> None
     warnings.warn(
         f"{_OWNER}: an activation of 1 makes {num_steps * dt:.3g} spikes in all {num_steps} steps "
         f"of {dt:g} s, which is few. If activations are near 1, {effect}, and outputs may be "
-        "close to chance. Give some hundred inputs as `example_data`, with which each layer is brought to one "
-        "spike in a step. Or give a `rate_scale` of your own, such as rate_scale=1.0 if that is "
-        "meant.",
+        "close to chance. Give some hundred inputs as `example_data`, with which each layer is "
+        "brought to one spike in a step. Or give a `rate_scale` of your own, such as "
+        "rate_scale=1.0 if that is meant.",
         stacklevel=3,
     )
