@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_spiking.conversion.copies import Copy
 from keras_spiking.conversion.data import batches, num_samples
+from keras_spiking.conversion.model_copy import ModelCopy
 from keras_spiking.conversion.survey import Survey
 
 PERCENTILE = 99.9
@@ -50,7 +50,7 @@ def calibrated_scales(
     survey: Survey, max_pooling: str, example_data: Any, target_rate: float, percentile: float
 ) -> dict[str, Any]:
     """The rate scale of each layer in `survey.spiking`: one for each channel of its last axis."""
-    copy = Copy(survey, max_pooling)
+    copy = ModelCopy(survey, max_pooling)
     copy.build()
     names = [active.original for active in copy.activations]
     activity = keras.Model(copy.model.input, [active.tensor for active in copy.activations])
@@ -78,7 +78,7 @@ def _flat(model: keras.Model, batch: Any) -> list[Any]:
     return keras.tree.flatten(model.predict_on_batch(batch))
 
 
-def _numbers_of_channels(copy: Copy) -> dict[str, int]:
+def _numbers_of_channels(copy: ModelCopy) -> dict[str, int]:
     """How many scales each activation can have: 1 if it is used on more than one last axis."""
     found: dict[str, set[Any]] = {}
     for active in copy.activations:

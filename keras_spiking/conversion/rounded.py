@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_spiking.conversion.copies import Copy
+from keras_spiking.conversion.model_copy import ModelCopy
 from keras_spiking.conversion.signals import Signal
 from keras_spiking.conversion.survey import Survey
 from keras_spiking.layers import SpikingActivation
@@ -16,7 +16,7 @@ from keras_spiking.layers import SpikingActivation
 _TIE = 0.01
 
 
-class StagedCopy(Copy):
+class StagedCopy(ModelCopy):
     """A copy whose layers can run on activations from elsewhere.
 
     Args:

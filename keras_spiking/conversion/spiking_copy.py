@@ -7,7 +7,7 @@ import keras
 
 from keras_spiking._types import Shape
 from keras_spiking.conversion import rules
-from keras_spiking.conversion.copies import Copy
+from keras_spiking.conversion.model_copy import ModelCopy
 from keras_spiking.conversion.operations import Function
 from keras_spiking.conversion.signals import Active, Signal, signals_of
 from keras_spiking.conversion.survey import Survey
@@ -36,7 +36,7 @@ class SpikingOptions:
     initial_voltage: Any
 
 
-class SpikingCopy(Copy):
+class SpikingCopy(ModelCopy):
     """A copy whose activations spike.
 
     With a fixed number of steps, what comes before the first activation is the same at every step.

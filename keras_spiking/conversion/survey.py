@@ -7,8 +7,10 @@ from typing import Any
 import keras
 
 from keras_spiking.conversion import graph, rules, trials
+from keras_spiking.conversion.layer_copy import copy_of
 from keras_spiking.conversion.models import check_model
 from keras_spiking.conversion.operations import Function
+from keras_spiking.conversion.refusals import refusal, refusal_by_step
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class Survey:
             not isinstance(each, _Value) for each in keras.tree.flatten(arguments)
         )
         call = layer, keywords, has_constants, outputs
-        reason = rules.refusal(*call)
-        by_step = rules.refusal_by_step(*call) if reason is None else None
+        reason = refusal(*call)
+        by_step = refusal_by_step(*call) if reason is None else None
         self._only_by_step &= reason is None
         if self.integrate == "activation":
             reason = reason or by_step
@@ -130,7 +132,7 @@ class Survey:
             lambda each: each.tensor if isinstance(each, _Value) else each, (arguments, keywords)
         )
         keywords = {key: keywords[key] for key in keywords if key != "training"}
-        copy = rules.copy_of(layer, name, "keep")
+        copy = copy_of(layer, name, "keep")
         model = graph.call_as_model(copy, arguments, keywords, name)
         copy.set_weights(layer.get_weights())
         if reason := trials.fault_of(model):

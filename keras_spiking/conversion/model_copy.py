@@ -7,12 +7,13 @@ import keras
 
 from keras_spiking._types import Shape
 from keras_spiking.conversion import graph, rules
+from keras_spiking.conversion.layer_copy import copy_of
 from keras_spiking.conversion.operations import Function
 from keras_spiking.conversion.signals import Active, Signal, signals_of
 from keras_spiking.conversion.survey import Survey
 
 
-class Copy:
+class ModelCopy:
     """A copy of a model without nesting, in which each activation is a layer of its own.
 
     `build` makes it. Subclasses say what becomes of inputs, layers, activations and outputs.
@@ -118,7 +119,7 @@ class Copy:
         if not isinstance(function, keras.Layer):
             return function
         if id(function) not in self._copies:
-            copy = rules.copy_of(function, function.name, self.max_pooling)
+            copy = copy_of(function, function.name, self.max_pooling)
             if function.built:
                 # Keras builds it only when the layer around it runs for the first time.
                 copy.build_from_config(function.get_build_config())
@@ -216,7 +217,7 @@ class Copy:
                 # The layer that returns an output in the copy has the name of that output.
                 name = f"{name}_over_time" if name in self.survey.output_names else name
                 name = self.unused(name)
-            self._copies[id(layer)] = (layer, rules.copy_of(layer, name, self.max_pooling))
+            self._copies[id(layer)] = (layer, copy_of(layer, name, self.max_pooling))
         return self._copies[id(layer)][1]
 
     def _output_name(self, name: str) -> str:
