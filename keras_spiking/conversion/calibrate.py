@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_spiking.conversion.data import batches, num_samples
+from keras_spiking._data import batches, num_samples
 from keras_spiking.conversion.model_copy import ModelCopy
 from keras_spiking.conversion.survey import Survey
 

@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking.conversion.data import checked_data, num_samples
+from keras_spiking._data import num_samples
+from keras_spiking.conversion.data import checked_data
 from keras_spiking.conversion.decisions import Decisions
 from keras_spiking.conversion.report import Report
 from keras_spiking.conversion.side_by_side import SideBySide

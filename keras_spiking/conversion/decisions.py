@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_spiking._data import in_order
 from keras_spiking.conversion import rules
-from keras_spiking.conversion.data import in_order
 from keras_spiking.conversion.survey import Survey
 
 _GREATEST = "greatest"

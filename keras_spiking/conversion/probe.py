@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_spiking._data import in_order
 from keras_spiking.conversion import graph
-from keras_spiking.conversion.data import in_order
 from keras_spiking.conversion.retiming import made_again
 from keras_spiking.kernels import portable
 from keras_spiking.layers import (

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_spiking.conversion.data import batches, num_samples
+from keras_spiking._data import batches, num_samples
 from keras_spiking.conversion.decisions import Decisions
 from keras_spiking.conversion.probe import Probe
 from keras_spiking.conversion.rounded import RoundedNetwork, StagedCopy

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from keras_spiking._figures import COLOURS, import_pyplot
 from keras_spiking.energy.devices import get_device
 
 if TYPE_CHECKING:
     from keras_spiking.energy.model_energy import ModelEnergy
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE = "#0072B2", "#E69F00"
 
 
 def draw(energy: "ModelEnergy", devices: list[str], steps: int, dt: float | None) -> Any:
@@ -31,14 +29,8 @@ def draw(energy: "ModelEnergy", devices: list[str], steps: int, dt: float | None
         for index, stats in enumerate(energy.layer_stats.values())
         if stats["connections"] or stats["neurons"]
     ]
-    try:
-        import matplotlib.pyplot as plt
-        from matplotlib.ticker import EngFormatter
-    except ImportError as error:
-        raise ImportError(
-            "ModelEnergy: `plot` needs matplotlib, which is not installed. Install it with "
-            '`pip install "keras-spiking[viz]"`.'
-        ) from error
+    plt = import_pyplot("ModelEnergy")
+    from matplotlib.ticker import EngFormatter
 
     figure, axes = plt.subplots(
         1,
@@ -54,8 +46,8 @@ def draw(energy: "ModelEnergy", devices: list[str], steps: int, dt: float | None
         positions = range(len(rows))
         synops = [each for _, each, _ in rows]
         neurons = [each for _, _, each in rows]
-        axis.barh(positions, synops, color=BLUE, label="synaptic operations")
-        axis.barh(positions, neurons, left=synops, color=ORANGE, label="neuron updates")
+        axis.barh(positions, synops, color=COLOURS[0], label="synaptic operations")
+        axis.barh(positions, neurons, left=synops, color=COLOURS[1], label="neuron updates")
         axis.set_yticks(positions, names)
         axis.set_title(f"{device}: {EngFormatter('J', places=1)(sum(synops) + sum(neurons))}")
         axis.set_xlabel("energy per inference")

@@ -8,9 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_spiking._data import batches, checked_arrays, expected_inputs, num_samples
+from keras_spiking._types import Shape
 from keras_spiking.energy.graph import are_masks, makes_mask, walk, without_masks
 from keras_spiking.energy.spikes import Content, emits, is_filter, is_scaling, unwrapped
 from keras_spiking.layers.reset import layers_within
+from keras_spiking.layers.shapes import fits
 
 BATCH_SIZE = 32
 
@@ -24,7 +27,6 @@ def measure_rates(model: Any, contents: list[Content], example_data: Any) -> np.
         example_data: Arrays of samples, in a structure that the model takes.
     """
     arrays = _checked(model, example_data)
-    num_samples = len(arrays[0])
     batch_size = model.inputs[0].shape[0] or BATCH_SIZE
     probe = _Probe(model, contents)
     before = [
@@ -34,13 +36,12 @@ def measure_rates(model: Any, contents: list[Content], example_data: Any) -> np.
     ]
     rates: Any = 0.0
     try:
-        for start in range(0, num_samples, batch_size):
-            batch = [array[start : start + batch_size] for array in arrays]
-            rates = rates + len(batch[0]) * probe.predict_on_batch(batch)
+        for batch in batches(arrays, batch_size):
+            rates = rates + num_samples(batch) * probe.predict_on_batch(batch)
     finally:
         for variable, value in before:
             variable.assign(value)
-    return rates / num_samples
+    return rates / num_samples(arrays)
 
 
 class _Probe(keras.Model):
@@ -187,34 +188,20 @@ def _mean(rates: Sequence[Any]) -> Any:
 def _checked(model: Any, example_data: Any) -> list[np.ndarray]:
     """Example data as one array for each of `model.inputs`."""
     owner = "ModelEnergy"
-    expected = ", ".join(f"{tensor.name} {tuple(tensor.shape)}" for tensor in model.inputs)
-    leaves = _leaves(model, example_data, expected)
-    if not all(hasattr(array, "__array__") or hasattr(array, "toarray") for array in leaves):
-        raise TypeError(
-            f"{owner}: `example_data` must be an array for each input of the model, {expected}; "
-            f"received {type(example_data).__name__}. Turn lists into arrays with numpy.asarray; "
-            "of a dataset, take some batches and join them with numpy.concatenate."
-        )
-    arrays = [_as_numpy(array) for array in leaves]
-    if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays):
-        raise ValueError(
-            f"{owner}: `example_data` must be finite; received values that are infinite or not a "
-            "number. Leave out the samples that have them."
-        )
+    arrays = checked_arrays(owner, "example_data", example_data, model, strict=False)
     shapes = [array.shape for array in arrays]
-    fit = len(arrays) == len(model.inputs) and all(
+    received = f"received arrays of shape {', '.join(map(str, shapes))}."
+    if len(arrays) != len(model.inputs) or not all(
         _fits(shape, tensor.shape) for shape, tensor in zip(shapes, model.inputs, strict=True)
-    )
-    if not fit:
+    ):
         raise ValueError(
-            f"{owner}: `example_data` must be an array for each input of the model, {expected}; "
-            f"received arrays of shape {', '.join(map(str, shapes))}."
+            f"{owner}: `example_data` must be an array for each input of the model, "
+            f"{expected_inputs(model)}; {received}"
         )
-    samples = {len(array) for array in arrays}
-    if len(samples) > 1 or 0 in samples:
+    if len({len(array) for array in arrays}) > 1 or not len(arrays[0]):
         raise ValueError(
             f"{owner}: `example_data` must hold one or more samples, as many for every input; "
-            f"received arrays of shape {', '.join(map(str, shapes))}."
+            f"{received}"
         )
     batch_size = model.inputs[0].shape[0]
     stateful = any(getattr(layer, "stateful", False) for layer in layers_within(model))
@@ -226,34 +213,11 @@ def _checked(model: Any, example_data: Any) -> list[np.ndarray]:
     return arrays
 
 
-def _leaves(model: Any, example_data: Any, expected: str) -> list[Any]:
-    """What was given for each of `model.inputs`, in their order."""
-    if not isinstance(example_data, dict):
-        return keras.tree.flatten(example_data)
-    named = model.input if isinstance(model, keras.Function) else None
-    if isinstance(named, dict) and set(named) <= set(example_data):
-        return keras.tree.flatten({key: example_data[key] for key in named})
-    missing = [tensor.name for tensor in model.inputs if tensor.name not in example_data]
-    if missing:
-        raise ValueError(
-            f"ModelEnergy: `example_data` must have an array for each input of the model, "
-            f"{expected}; it has none for {', '.join(missing)}."
-        )
-    return [example_data[tensor.name] for tensor in model.inputs]
-
-
-def _as_numpy(array: Any) -> np.ndarray:
-    if hasattr(array, "toarray"):  # a sparse matrix of SciPy
-        return array.toarray()
-    return ops.convert_to_numpy(array) if ops.is_tensor(array) else np.asarray(array)
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+def _fits(shape: Shape, expected: Shape) -> bool:
     """Whether `predict` takes an array: a last axis of size one may be missing, or too many."""
     if len(shape) == len(expected) + 1 and shape[-1] == 1:
         shape = shape[:-1]
     elif len(shape) == len(expected) - 1 and expected[-1] == 1:
         shape = (*shape, 1)
-    return len(shape) == len(expected) and all(
-        size in (None, given) for size, given in zip(expected[1:], shape[1:], strict=True)
-    )
+    # The size of a batch does not matter.
+    return fits((None, *shape[1:]), expected)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_spiking._tables import html_table, text_lines
 from keras_spiking.config import default
 from keras_spiking.energy import devices
 from keras_spiking.energy.layer_stats import rule_for
@@ -25,7 +26,6 @@ ESTIMATES = (
     "These are estimates: numbers of operations times the energy of one, as published. What else "
     "a device spends, on memory, input or output, is not in them."
 )
-NARROWEST = 8  # characters of a name that is cut
 
 
 def rows(
@@ -94,10 +94,9 @@ def _kinds(energy: "ModelEnergy", layer: Any) -> set[Spikes | None]:
 
 def _cells(
     energy: "ModelEnergy", columns: Sequence[str], steps: int, dt: float | None
-) -> tuple[list[str], list[list[str]], list[str]]:
-    """Headings, rows and totals, all as text."""
+) -> tuple[list[list[str]], list[str]]:
+    """The headings and rows, and the totals, all as text."""
     table = rows(energy, columns, steps, dt)
-    headings = list(columns)
     totals = [
         _format(column, sum(row[column] for row in table))
         if column in COUNTS or column.partition(" ")[0] in ENERGIES
@@ -105,7 +104,7 @@ def _cells(
         for column in columns
     ]
     totals[0] = totals[0] or "total"
-    return headings, [[_format(*cell) for cell in row.items()] for row in table], totals
+    return [list(columns), *([_format(*cell) for cell in row.items()] for row in table)], totals
 
 
 def _format(column: str, value: Any) -> str:
@@ -125,24 +124,9 @@ def text(
     print_warnings: bool,
 ) -> str:
     """The table as lines of text."""
-    headings, body, totals = _cells(energy, columns, steps, dt)
-    widths = [max(map(len, column)) for column in zip(headings, *body, totals, strict=True)]
-    room = line_length - sum(widths) - 2 * (len(columns) - 1)
-    texts = [index for index, column in enumerate(columns) if column in TEXTS]
-    for _ in range(-room):
-        widest = max(texts, key=widths.__getitem__, default=None)
-        if widest is not None and widths[widest] > NARROWEST:
-            widths[widest] -= 1
-
-    def line(cells: Sequence[str]) -> str:
-        parts = []
-        for column, cell, width in zip(columns, cells, widths, strict=True):
-            if len(cell) > width:
-                cell = cell[: width - 1] + "…"
-            parts.append(cell.ljust(width) if column in TEXTS else cell.rjust(width))
-        return "  ".join(parts).rstrip()
-
-    lines = [line(headings), "-" * line_length, *map(line, body), "=" * line_length, line(totals)]
+    rows, totals = _cells(energy, columns, steps, dt)
+    headings, *body, last = text_lines([*rows, totals], TEXTS, line_length)
+    lines = [headings, "-" * line_length, *body, "=" * line_length, last]
     for note in _notes(energy, columns, dt, print_warnings):
         lines += ["", *textwrap.wrap(note, line_length)]
     return "\n".join(lines)
@@ -150,19 +134,10 @@ def text(
 
 def html(energy: "ModelEnergy", columns: Sequence[str], steps: int, dt: float | None) -> str:
     """The table as HTML, for notebooks."""
-    headings, body, totals = _cells(energy, columns, steps, dt)
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        inside = "".join(f"<{tag}>{html_module.escape(cell)}</{tag}>" for cell in cells)
-        return f"<tr>{inside}</tr>"
-
-    parts = [
-        f"<table><thead>{line(headings, 'th')}</thead><tbody>",
-        *(line(cells, "td") for cells in body),
-        f"</tbody><tfoot>{line(totals, 'th')}</tfoot></table>",
-        *(f"<p>{html_module.escape(note)}</p>" for note in _notes(energy, columns, dt, True)),
-    ]
-    return "".join(parts)
+    notes = _notes(energy, columns, dt, True)
+    return html_table(*_cells(energy, columns, steps, dt)) + "".join(
+        f"<p>{html_module.escape(note)}</p>" for note in notes
+    )
 
 
 def _notes(
