@@ -8,7 +8,7 @@ import numpy as np
 from keras_spiking.conversion.calibrate import TopValues
 from keras_spiking.conversion.decisions import Agreement
 from keras_spiking.conversion.probe import Counts
-from keras_spiking.conversion.report import LayerResult, OutputResult, Result
+from keras_spiking.conversion.results import LayerResult, OutputResult, Result
 
 
 class RelativeError:
