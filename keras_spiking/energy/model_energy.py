@@ -7,12 +7,12 @@ from typing import Any
 import keras
 
 from keras_spiking import _checks
+from keras_spiking._graph import is_graph
 from keras_spiking.config import default
 from keras_spiking.energy import layer_stats, plot, report
-from keras_spiking.energy.devices import DEVICES, Device, get_device, register_device
-from keras_spiking.energy.graph import Collector, LayerUse, is_graph, uses_of, walk
-from keras_spiking.energy.rates import measure_rates
-from keras_spiking.energy.spikes import Content, unwrapped
+from keras_spiking.energy.columns import parse_columns
+from keras_spiking.energy.devices import DEVICES, Device, register_device
+from keras_spiking.energy.estimate import Estimate, Time
 
 COLUMNS = ("name", "output_shape", "params", "connections", "neurons", "energy cpu")
 
@@ -103,24 +103,11 @@ class ModelEnergy:
     def __init__(self, model: keras.Model, example_data: Any = None):
         _check_model(model)
         self.model = model
-        collector = Collector()
-        walk(model, [Content()] * len(model.inputs), collector)
-        self.uses: dict[Any, list[LayerUse]] = {}
-        self.layer_stats: dict[Any, layer_stats.Stats] = {}
-        self.layer_rates: dict[Any, float] = {}
-        self.spike_dts: dict[Any, list[float | None]] = {}
-        self._contents: dict[Any, list[Content]] = {}
-        for use, contents in zip(collector.uses, collector.contents, strict=True):
-            self.uses.setdefault(use.layer, []).append(use)
-            self._contents.setdefault(use.layer, []).extend(contents)
-            dts = [dt for content in contents for dt in content.dts]
-            self.spike_dts.setdefault(use.layer, []).append(min(dts, default=None))
-        for layer, uses in self.uses.items():
-            self.layer_stats[layer] = layer_stats.total(map(layer_stats.stats_of, uses))
-        if example_data is not None:
-            rates = measure_rates(model, collector.outputs, example_data)
-            for use, rate in zip(collector.uses, rates, strict=True):
-                self.layer_rates[use.layer] = self.layer_rates.get(use.layer, 0.0) + float(rate)
+        self._estimate = estimate = Estimate(model, example_data)
+        self.uses = estimate.uses
+        self.layer_stats = estimate.stats
+        self.layer_rates = estimate.rates
+        self.spike_dts = estimate.spike_dts
 
     def layer_energy(
         self,
@@ -145,16 +132,17 @@ class ModelEnergy:
                 and there was no `example_data`; or if a number is not positive.
             TypeError: If a number is none.
         """
-        chosen = self._device(device)
-        steps, dt = _checked_time(timesteps_per_inference, dt)
-        synops = neurons = 0.0
-        for each in self._layers_of(layer):
-            stats = self.layer_stats[each]
-            events = self.layer_rates[each] * dt * steps if chosen.spiking else 1
-            updates = steps if chosen.spiking else 1
-            synops += chosen.energy_per_synop * stats["connections"] * events
-            neurons += chosen.energy_per_neuron * stats["neurons"] * updates
-        return synops, neurons
+        chosen = self._estimate.device(device)
+        time = _checked_time(timesteps_per_inference, dt)
+        layers = self._estimate.layers_of(layer)
+        if not layers:
+            names = ", ".join(map(self._estimate.name, self.uses))
+            raise ValueError(
+                f"ModelEnergy: `layer` must be a layer of the model, one of {names}; "
+                f"received {layer!r}."
+            )
+        energies = [self._estimate.joules(found, chosen, time) for found in layers]
+        return sum(synops for synops, _ in energies), sum(neurons for _, neurons in energies)
 
     def total_energy(
         self, device: str, timesteps_per_inference: int = 1, dt: float | None = None
@@ -185,7 +173,8 @@ class ModelEnergy:
             ValueError: If a column is unknown or needs `example_data`; or as `layer_energy`.
             TypeError: As `layer_energy`.
         """
-        return report.rows(self, columns, timesteps_per_inference, dt)
+        parsed = parse_columns(columns, self._estimate)
+        return report.rows(self._estimate, parsed, _checked_time(timesteps_per_inference, dt))
 
     def summary_string(
         self,
@@ -212,7 +201,9 @@ class ModelEnergy:
         """
         _checks.positive_integer("ModelEnergy", "line_length", line_length)
         _checks.boolean("ModelEnergy", "print_warnings", print_warnings)
-        return report.text(self, columns, timesteps_per_inference, dt, line_length, print_warnings)
+        parsed = parse_columns(columns, self._estimate)
+        time = _checked_time(timesteps_per_inference, dt)
+        return report.text(self._estimate, parsed, time, line_length, print_warnings)
 
     def summary(
         self,
@@ -249,34 +240,18 @@ class ModelEnergy:
             ImportError: If matplotlib is not installed.
             ValueError, TypeError: As `layer_energy`.
         """
-        names: list[Any] = list(devices) if isinstance(devices, (list, tuple)) else [devices]
-        return plot.draw(self, names, timesteps_per_inference, dt)
+        names: Sequence[Any] = devices if isinstance(devices, (list, tuple)) else [devices]
+        if not names:
+            raise ValueError(
+                "ModelEnergy: `devices` must name one or more devices; received none. Give one, as "
+                "in plot('loihi'), or a list."
+            )
+        chosen = [self._estimate.device(name) for name in names]
+        return plot.draw(self._estimate, chosen, _checked_time(timesteps_per_inference, dt))
 
     def _repr_html_(self) -> str:
-        return report.html(self, COLUMNS, 1, None)
-
-    def _device(self, name: str) -> Device:
-        device = get_device("ModelEnergy", name)
-        if device.spiking and not self.layer_rates:
-            raise ValueError(
-                f"ModelEnergy: device {name!r} spikes, so its energy depends on rates; received "
-                "example_data=None. Make a ModelEnergy(model, example_data)."
-            )
-        return device
-
-    def _layers_of(self, layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-        if layer in self.layer_stats:
-            return [layer]
-        inner = unwrapped(layer)
-        within = (use.layer for use in uses_of(inner)) if is_graph(inner) else ()
-        found = [each for each in dict.fromkeys(within) if each in self.layer_stats]
-        if not found:
-            names = ", ".join(uses[0].name for uses in self.uses.values())
-            raise ValueError(
-                f"ModelEnergy: `layer` must be a layer of the model, one of {names}; "
-                f"received {layer!r}."
-            )
-        return found
+        columns = parse_columns(COLUMNS, self._estimate)
+        return report.html(self._estimate, columns, Time(1, default.dt))
 
 
 def _check_model(model: Any) -> None:
@@ -303,11 +278,11 @@ def _check_model(model: Any) -> None:
     )
 
 
-def _checked_time(timesteps_per_inference: Any, dt: Any) -> tuple[float, float]:
+def _checked_time(timesteps_per_inference: float, dt: float | None) -> Time:
     owner = "ModelEnergy"
-    steps = _checks.positive_number(
+    num_steps = _checks.positive_number(
         owner, "timesteps_per_inference", timesteps_per_inference, "a number of steps"
     )
     if dt is None:
-        return steps, default.dt
-    return steps, _checks.positive_number(owner, "dt", dt, "a number of seconds")
+        return Time(num_steps, default.dt)
+    return Time(num_steps, _checks.positive_number(owner, "dt", dt, "a number of seconds"))

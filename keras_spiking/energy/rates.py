@@ -1,7 +1,7 @@
 """What a model's layers get as input, on example data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_spiking._data import batches, checked_arrays, expected_inputs, num_samples
-from keras_spiking._types import Shape
-from keras_spiking.energy.graph import are_masks, makes_mask, walk, without_masks
+from keras_spiking._graph import Call
+from keras_spiking._types import Shape, Tensor
+from keras_spiking.energy.graph import Reader, are_masks, makes_mask, walk, without_masks
 from keras_spiking.energy.spikes import Content, emits, is_filter, is_scaling, unwrapped
 from keras_spiking.layers.reset import layers_within
 from keras_spiking.layers.shapes import fits
@@ -18,17 +19,20 @@ from keras_spiking.layers.shapes import fits
 BATCH_SIZE = 32
 
 
-def measure_rates(model: Any, contents: list[Content], example_data: Any) -> np.ndarray:
+def measure_rates(
+    model: keras.Model, contents: list[Content], example_data: Any, read: Reader
+) -> np.ndarray:
     """The rate of the inputs of each use of a layer, in hertz, over all elements and samples.
 
     Args:
-        model: Model whose graph Keras knows. Its states are as before when this is over.
-        contents: What is in the first output of each node, in the order of `walk`.
+        model: A model that `is_graph`. Its states are as before when this is over.
+        contents: What is in the first output of each call, in the order of `walk`.
         example_data: Arrays of samples, in a structure that the model takes.
+        read: Gives the graph of a model.
     """
     arrays = _checked(model, example_data)
     batch_size = model.inputs[0].shape[0] or BATCH_SIZE
-    probe = _Probe(model, contents)
+    probe = _Probe(model, contents, read)
     before = [
         (variable, np.copy(ops.convert_to_numpy(variable)))
         for variable in model.variables
@@ -47,15 +51,16 @@ def measure_rates(model: Any, contents: list[Content], example_data: Any) -> np.
 class _Probe(keras.Model):
     """Runs a model, and returns the rates of the inputs of all its layers."""
 
-    def __init__(self, model: Any, contents: list[Content]):
+    def __init__(self, model: keras.Model, contents: list[Content], read: Reader):
         # It must not cast: the layers do, each to its own type.
         super().__init__(name="probe", autocast=False)
         self.model = model
         self.contents = contents
+        self.read = read
 
-    def call(self, inputs: list[Any]) -> Any:
+    def call(self, inputs: list[Tensor]) -> Tensor:
         measure = _Measure(self.contents)
-        walk(self.model, list(map(_Signal, inputs)), measure)
+        walk(self.model, list(map(_Signal, inputs)), measure, self.read)
         return ops.stack(measure.rates)
 
 
@@ -69,11 +74,11 @@ class _Signal(NamedTuple):
             hertz. Elsewhere it follows from the value.
     """
 
-    value: Any
+    value: Tensor
     content: Content = Content()
-    magnitudes: Any = None
+    magnitudes: Tensor = None
 
-    def rates(self) -> Any:
+    def rates(self) -> Tensor:
         """The rate of each element in hertz: of spikes, their number per second."""
         if self.magnitudes is not None:
             return self.magnitudes
@@ -86,22 +91,26 @@ class _Signal(NamedTuple):
             return ops.round(magnitudes * (dts[0] * scale)) / dts[0]
         return magnitudes * scale
 
-    def map(self, function: Any) -> "_Signal":
+    def map(self, function: Callable[[Tensor], Tensor]) -> "_Signal":
+        """Applies a function to the value and to the magnitudes."""
         magnitudes = None if self.magnitudes is None else function(self.magnitudes)
         return self._replace(value=function(self.value), magnitudes=magnitudes)
 
 
 class _Measure:
-    """Walks a graph to run it, and to measure the rates. The value of a tensor is a `_Signal`."""
+    """Runs a model as it is walked through, and measures the rates.
+
+    The value of a tensor is a `_Signal`.
+    """
 
     def __init__(self, contents: list[Content]):
-        self.rates: list[Any] = []
+        self.rates: list[Tensor] = []
         self._contents = iter(contents)
 
-    def enter(self, value: _Signal, tensor: Any) -> _Signal:
+    def enter(self, value: _Signal, tensor: Tensor) -> _Signal:
         rank = len(tensor.shape)
 
-        def fit(array: Any) -> Any:
+        def fit(array: Tensor) -> Tensor:
             if len(array.shape) == rank:
                 return array
             # Models of Keras add a last axis of size one where it is missing, and leave it out.
@@ -110,14 +119,14 @@ class _Measure:
         value = value.map(fit)
         return value._replace(value=ops.cast(value.value, tensor.dtype))
 
-    def apply(self, name: str, node: Any, values: list[_Signal]) -> list[_Signal]:
+    def apply(self, name: str, call: Call, values: list[_Signal]) -> list[_Signal]:
         content = next(self._contents)
-        if not makes_mask(node):
-            self.rates.append(_mean([each.rates() for each in without_masks(node, values)]))
-        if node.is_input:
+        if not makes_mask(call):
+            self.rates.append(_mean([value.rates() for value in without_masks(call, values)]))
+        if isinstance(call.layer, keras.layers.InputLayer):
             return values
-        outputs = _call(node, [value.value for value in values])
-        first = _Signal(outputs[0], content, _magnitudes_behind(node, values, content))
+        outputs = _run(call, [value.value for value in values])
+        first = _Signal(outputs[0], content, _magnitudes_behind(call, values, content))
         return [first, *map(_Signal, outputs[1:])]
 
     def fold(self, value: _Signal) -> _Signal:
@@ -128,18 +137,15 @@ class _Measure:
         return value.map(lambda array: ops.reshape(array, (-1, steps, *ops.shape(array)[1:])))
 
 
-def _call(node: Any, tensors: Sequence[Any]) -> list[Any]:
-    """Calls the layer of a node again, on other tensors."""
-    tensor_of = dict(zip(map(id, node.input_tensors), tensors, strict=True))
-    args, kwargs = keras.tree.map_structure(
-        lambda item: tensor_of.get(id(item), item), (node.arguments.args, node.arguments.kwargs)
-    )
-    return keras.tree.flatten(node.operation(*args, **kwargs))
+def _run(call: Call, tensors: list[Tensor]) -> list[Tensor]:
+    """Calls the layer of a call again, on other tensors."""
+    arguments, keywords = call.filled(tensors)
+    return keras.tree.flatten(call.layer(*arguments, **keywords))
 
 
-def _magnitudes_behind(node: Any, values: list[_Signal], content: Content) -> Any:
-    """The rates behind a layer that passes spikes on, where its output's values do not say them."""
-    layer = unwrapped(node.operation)
+def _magnitudes_behind(call: Call, values: list[_Signal], content: Content) -> Tensor:
+    """The rates behind a layer that passes spikes on; None where they follow from its output."""
+    layer = unwrapped(call.layer)
     follows = len(content.scales) == 1 and all(value.magnitudes is None for value in values)
     if any(isinstance(scale, tuple) for scale in content.scales):
         # One for each channel, and layers other than filters may move or join channels.
@@ -148,10 +154,10 @@ def _magnitudes_behind(node: Any, values: list[_Signal], content: Content) -> An
         return None
     rates = [
         value.value if is_mask else value.rates()
-        for value, is_mask in zip(values, are_masks(node), strict=True)
+        for value, is_mask in zip(values, are_masks(call), strict=True)
     ]
     if isinstance(layer, keras.layers.Multiply):
-        return _coincidences(node, values, rates)
+        return _coincidences(call, values, rates)
     if is_scaling(layer):
         return rates[0]
     if is_filter(layer):
@@ -163,20 +169,20 @@ def _magnitudes_behind(node: Any, values: list[_Signal], content: Content) -> An
     if isinstance(layer, keras.layers.Subtract):
         rates = [rates[0], -rates[1]]
     if isinstance(layer, keras.layers.Minimum):
-        return -_call(node, [-rate for rate in rates])[0]
-    return _call(node, rates)[0]
+        return -_run(call, [-rate for rate in rates])[0]
+    return _run(call, rates)[0]
 
 
-def _coincidences(node: Any, values: list[_Signal], rates: list[Any]) -> Any:
-    """The rates of products of spikes; a factor that is no spikes scales them only."""
+def _coincidences(call: Call, values: list[_Signal], rates: list[Tensor]) -> Tensor:
+    """The rates of products of spikes; a factor that is not spikes only scales them."""
     dts = [value.content.dts for value in values]
     counts = [
         rate * dt[0] if dt else ops.ones_like(rate) for rate, dt in zip(rates, dts, strict=True)
     ]
-    return _call(node, counts)[0] / next(dt[0] for dt in dts if dt)
+    return _run(call, counts)[0] / next(dt[0] for dt in dts if dt)
 
 
-def _mean(rates: Sequence[Any]) -> Any:
+def _mean(rates: Sequence[Tensor]) -> Tensor:
     """The mean over all elements of several arrays."""
     total = sum(ops.sum(rate) for rate in rates)
     # Not `ops.size`, which follows `floatx` where that has 16 bits.
@@ -185,7 +191,7 @@ def _mean(rates: Sequence[Any]) -> Any:
     return total / size
 
 
-def _checked(model: Any, example_data: Any) -> list[np.ndarray]:
+def _checked(model: keras.Model, example_data: Any) -> list[np.ndarray]:
     """Example data as one array for each of `model.inputs`."""
     owner = "ModelEnergy"
     arrays = checked_arrays(owner, "example_data", example_data, model, strict=False)

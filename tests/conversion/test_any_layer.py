@@ -102,6 +102,19 @@ def test_operations_keep_means_too(middle, rng):
     )
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # raised again by pytest.warns
+def test_inputs_by_keyword_keep_their_names(rng):
+    query, value, key = (keras.Input((5, 4), name=name) for name in ("query", "value", "key"))
+    x = layers.Dense(4, activation="relu")(heads()(query, value=value, key=key))
+    model = keras.Model([query, value, key], layers.Dense(3)(x))
+    data = list(rng.normal(size=(3, 6, 5, 4)).astype("float32"))
+    with pytest.warns(UserWarning, match="do not spike"):
+        spiking = keras_spiking.convert(model, num_steps=3, dt=1e4)
+    np.testing.assert_allclose(
+        spiking.predict_on_batch(data), model.predict_on_batch(data), atol=1e-3
+    )
+
+
 MASKED = {
     "before spikes": lambda: [layers.LSTM(3), layers.Dense(4, activation="relu")],
     "behind spikes": lambda: [layers.Dense(4, activation="relu"), layers.LSTM(3)],

@@ -327,7 +327,7 @@ def test_a_rule_that_replaces_another_says_so():
     def dense(use):
         return {"connections": 1}
 
-    words = r"class Dense had a rule already, keras_spiking\.energy\.layer_stats\._dense, which "
+    words = r"class Dense had a rule already, keras_spiking\.energy\.rules\._dense, which "
     with pytest.warns(UserWarning, match=words + r".*\.dense replaces") as caught:
         register_layer(layers.Dense)(dense)
     assert caught[0].filename == __file__
