@@ -26,8 +26,9 @@ def trace(model: keras.Model) -> Graph:
 def _with_layer(call: Call) -> Call:
     if isinstance(call.layer, keras.layers.Layer):
         return call
-    layer, tensors = as_layer(call.layer, call.arguments, call.keywords)
-    return Call(layer, (tensors[0] if len(tensors) == 1 else tensors,), {}, call.outputs)
+    tensors = call.tensors
+    arguments = (tensors[0] if len(tensors) == 1 else tensors,)
+    return Call(as_layer(call), arguments, {}, call.outputs)
 
 
 def call_as_model(

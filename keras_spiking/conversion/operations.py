@@ -2,9 +2,12 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
+
+from keras_spiking._graph import Call
 
 # Activations with settings, as layers that take the same settings.
 _WITH_SETTINGS = {
@@ -41,9 +44,7 @@ class Function:
     """One call of an operation, as a function of its tensors.
 
     Args:
-        operation: The operation, which does not change.
-        arguments: The arguments of the call: symbolic tensors, and constants.
-        keywords: The keywords of the call.
+        call: The call, on symbolic tensors and constants. The operation does not change.
 
     Attributes:
         name: Name of the operation.
@@ -52,15 +53,13 @@ class Function:
         constants: All other arguments and keywords.
     """
 
-    def __init__(
-        self, operation: keras.Operation, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ):
-        self.name = operation.name
-        self.operation = operation
-        self._arguments = (arguments, keywords)
-        self._leaves = leaves = keras.tree.flatten(self._arguments)
-        self.tensors = [leaf for leaf in leaves if keras.backend.is_keras_tensor(leaf)]
+    def __init__(self, call: Call):
+        self.name = call.layer.name
+        self.operation = call.layer
+        self.tensors = call.tensors
+        self._leaves = leaves = keras.tree.flatten((call.arguments, call.keywords))
         self.constants = [leaf for leaf in leaves if not keras.backend.is_keras_tensor(leaf)]
+        self._call = call
 
     def __call__(self, tensors: list[Any]) -> Any:
         """Runs the operation on other tensors, symbolic or not."""
@@ -111,25 +110,18 @@ class Function:
         model.dtype_policy = keras.DTypePolicy(self.dtype or keras.config.floatx())
         return model
 
-    def _run(self, run: Any, tensors: list[Any]) -> Any:
-        remaining = iter(tensors)
-        arguments, keywords = keras.tree.map_structure(
-            lambda leaf: next(remaining) if keras.backend.is_keras_tensor(leaf) else leaf,
-            self._arguments,
-        )
-        return run(*arguments, **keywords)
+    def _run(self, function: Callable[..., Any], tensors: list[Any]) -> Any:
+        arguments, keywords = self._call.filled(tensors)
+        return function(*arguments, **keywords)
 
 
-def as_layer(
-    operation: keras.Operation, arguments: tuple[Any, ...], keywords: dict[str, Any]
-) -> tuple[keras.Layer | Function, list[keras.KerasTensor]]:
+def as_layer(call: Call) -> keras.Layer | Function:
     """A layer for a call of an operation that is an activation, a `Function` for any other call.
 
-    Returns:
-        The layer, and the tensors that it is called on.
+    Both are to be called on the tensors of the call.
     """
-    function = Function(operation, arguments, keywords)
-    return _activation(function) or function, function.tensors
+    function = Function(call)
+    return _activation(function) or function
 
 
 def _activation(function: Function) -> keras.Layer | None:

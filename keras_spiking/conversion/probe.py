@@ -9,9 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_spiking import _graph
 from keras_spiking._data import in_order
+from keras_spiking._graph import Call
 from keras_spiking._types import Shape, Tensor
-from keras_spiking.conversion import graph
 from keras_spiking.conversion.retiming import remade
 from keras_spiking.kernels import portable
 from keras_spiking.layers import (
@@ -64,8 +65,8 @@ class Probe:
     def __init__(self, model: keras.Model, num_steps: Sequence[int]):
         self.dt = keras.Variable(1.0, dtype="float32", trainable=False, name="dt")
         self._stops = sorted(set(num_steps))
-        functional = graph.functional(model)
-        self.graph = graph.trace(functional)
+        functional = _graph.functional(model)
+        self.graph = _graph.trace(functional)
         # By the `id` of the model's layer.
         self.copies: dict[int, Any] = {}
         for call in self.graph.calls:
@@ -131,10 +132,9 @@ class Probe:
         total = 0
         over_time: set[int] = set()
         for call in self.graph.calls:
-            arguments = keras.tree.flatten(call.arguments)
             starts = isinstance(call.layer, RepeatOverTime)
             ends = isinstance(call.layer, (TemporalAvgPool, LastStep))
-            if ends or not (starts or any(id(tensor) in over_time for tensor in arguments)):
+            if ends or not (starts or any(id(tensor) in over_time for tensor in call.tensors)):
                 continue
             for tensor in call.outputs:
                 over_time.add(id(tensor))
@@ -162,39 +162,28 @@ class _Piece(keras.Model):
     def call(self, inputs: list[Any]) -> list[Any]:
         arrays, so_far, counts_before, states_before = inputs
         counts, states = _Carried(counts_before), _Carried(states_before)
-        traced = self._probe.graph
-        values = {
-            id(tensor): ops.cast(array, tensor.dtype)
-            for tensor, array in zip(traced.inputs, arrays, strict=True)
-        }
 
-        def value_of(leaf: Any) -> Any:
-            return values[id(leaf)] if keras.backend.is_keras_tensor(leaf) else leaf
+        def visit(call: Call, values: list[Tensor]) -> list[Tensor]:
+            outputs = self._run(call, values, so_far, states)
+            if isinstance(call.layer, SpikingActivation):
+                counts.add(self._count(call.layer, outputs))
+            return keras.tree.flatten(outputs)
 
-        for call in traced.calls:
-            layer = call.layer
-            arguments, keywords = keras.tree.map_structure(
-                value_of, (call.arguments, call.keywords)
-            )
-            if "training" in keywords:
-                # The default of a layer may be True, as of CenterCrop, and Keras hands it on to the
-                # layers after it.
-                keywords = {**keywords, "training": False}
-            results = self._run(layer, arguments, keywords, so_far, states)
-            if isinstance(layer, SpikingActivation):
-                counts.add(self._count(layer, results))
-            values.update(zip(map(id, call.outputs), keras.tree.flatten(results), strict=True))
-        return [list(map(value_of, traced.outputs)), counts.after, states.after]
+        graph = self._probe.graph
+        cast = [
+            ops.cast(array, tensor.dtype)
+            for array, tensor in zip(arrays, graph.inputs, strict=True)
+        ]
+        return [graph.run(cast, visit), counts.after, states.after]
 
-    def _run(
-        self,
-        layer: keras.Layer,
-        arguments: tuple[Any, ...],
-        keywords: dict[str, Any],
-        so_far: Tensor,
-        states: "_Carried",
-    ) -> Any:
-        """What a layer of the model returns for the steps of this piece."""
+    def _run(self, call: Call, values: list[Tensor], so_far: Tensor, states: "_Carried") -> Any:
+        """What a call of the model returns for the steps of this piece."""
+        layer = call.layer
+        arguments, keywords = call.filled(values)
+        if "training" in keywords:
+            # The default of a layer may be True, as of CenterCrop, and Keras hands it on to the
+            # layers after it.
+            keywords = {**keywords, "training": False}
         if isinstance(layer, RepeatOverTime):
             return ops.repeat(ops.expand_dims(*arguments, 1), self._num_steps, axis=1)
         copy = self._probe.copies[id(layer)]
