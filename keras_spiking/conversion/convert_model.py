@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_spiking import _checks
+from keras_spiking._types import InitializerLike
 from keras_spiking.conversion.calibrate import PERCENTILE, calibrated_scales
 from keras_spiking.conversion.data import checked_data
 from keras_spiking.conversion.models import compile_like
@@ -40,7 +42,7 @@ def convert(
     integrate: str | None = None,
     negative_spikes: bool = True,
     percentile: float = PERCENTILE,
-    initial_voltage: Any = None,
+    initial_voltage: float | np.ndarray | InitializerLike | None = None,
 ) -> keras.Model:
     r"""Makes a spiking model of a trained Keras model.
 
@@ -176,12 +178,7 @@ def convert(
         _check_for_input(options)
     check_rate_scale(rate_scale, example_data, target_rate, percentile)
 
-    survey = Survey(_OWNER, model, integrate)
-    if not survey.spiking:
-        raise ValueError(
-            f"{_OWNER}: `model` must have an activation that another layer follows, or nothing "
-            f"would spike; model {model.name!r} has none (a final activation does not spike)."
-        )
+    survey = _survey(model, integrate)
     if rate_scale == "calibrate":
         example_data = checked_data(_OWNER, "example_data", example_data, survey.model)
         target_rate = 1 / seconds if target_rate is None else target_rate
@@ -191,15 +188,26 @@ def convert(
             warn_of_few_spikes(num_steps, seconds, integrate)
             rate_scale = 1.0
         scales = scale_of_each(rate_scale, survey.spiking)
+    spiking_model = SpikingCopy(survey, max_pooling, scales, options).build()
+    compile_like(_OWNER, model, spiking_model)
+    return spiking_model
+
+
+def _survey(model: keras.Model, integrate: str) -> Survey:
+    """Looks through a model in which something must spike; warns of layers that do not."""
+    survey = Survey(_OWNER, model, integrate)
+    if not survey.spiking:
+        raise ValueError(
+            f"{_OWNER}: `model` must have an activation that another layer follows, or nothing "
+            f"would spike; model {model.name!r} has none (a final activation does not spike)."
+        )
     if survey.not_spiking:
         warnings.warn(
             f"{_OWNER}: these layers of {model.name!r} run on the mean of their inputs, and do not "
             f"spike: {', '.join(survey.not_spiking)}.",
-            stacklevel=2,
+            stacklevel=3,
         )
-    spiking_model = SpikingCopy(survey, max_pooling, scales, options).build()
-    compile_like(_OWNER, model, spiking_model)
-    return spiking_model
+    return survey
 
 
 def _check_for_input(options: SpikingOptions) -> None:

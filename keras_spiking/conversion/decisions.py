@@ -1,5 +1,6 @@
 """What the outputs of a model decide, such as a class, and how often two models agree."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -15,6 +16,7 @@ from keras_spiking.layers.shapes import fits
 _GREATEST = "greatest"
 # How an output decides: by its greatest unit, by a threshold for each unit, or, with None, not.
 _Rule: TypeAlias = str | float | None
+_Loss: TypeAlias = str | keras.losses.Loss | Callable[..., Any] | None
 
 # What the losses of Keras are for. The names have no underscores.
 _CLASSES, _YES_OR_NO, _NUMBERS = "classes", "yes or no", "numbers"
@@ -98,11 +100,11 @@ class Agreement:
     def __init__(self) -> None:
         self._same = self._total = 0
 
-    def add(self, one: np.ndarray | None, other: np.ndarray | None) -> None:
-        """Adds decisions to compare; None if there are none."""
-        if one is not None and other is not None:
-            self._same += int(np.sum(one == other))
-            self._total += one.size
+    def add(self, decisions: np.ndarray | None, others: np.ndarray | None) -> None:
+        """Adds two arrays of decisions to compare; None if there are none."""
+        if decisions is not None and others is not None:
+            self._same += int(np.sum(decisions == others))
+            self._total += decisions.size
 
     def share(self) -> float | None:
         """The share so far; None without any decisions."""
@@ -134,7 +136,7 @@ def _labels_of_outputs(owner: str, survey: Survey, labels: Any) -> list[np.ndarr
     return arrays
 
 
-def _losses_of_outputs(survey: Survey, loss: Any) -> list[Any]:
+def _losses_of_outputs(survey: Survey, loss: Any) -> list[_Loss]:
     """The loss of each output."""
     count = len(survey.output_names)
     if not isinstance(loss, (dict, list, tuple)):
@@ -150,21 +152,21 @@ def _losses_of_outputs(survey: Survey, loss: Any) -> list[Any]:
     return list(loss) if len(loss) == count else [None] * count
 
 
-def _purpose(loss: Any) -> str | None:
+def _purpose(loss: _Loss) -> str | None:
     """What a loss is for; None if that is not known."""
     names = _names(loss)
     return next((purpose for purpose, known in _LOSSES.items() if names & set(known)), None)
 
 
-def _names(loss: Any) -> set[str]:
+def _names(loss: _Loss) -> set[str]:
     """The names of a loss: of its function, or of its class and the base classes."""
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
-    objects = [loss] if hasattr(loss, "__name__") else type(loss).__mro__
+    objects: Sequence[Any] = [loss] if hasattr(loss, "__name__") else type(loss).__mro__
     return {named.__name__.replace("_", "").lower() for named in objects}
 
 
-def _ending(final: Any, shape: Shape) -> str | None:
+def _ending(final: keras.Layer | None, shape: Shape) -> str | None:
     """What a final activation does: "softmax", "sigmoid" or "linear"; None for any other.
 
     Args:
@@ -188,7 +190,7 @@ def _ending(final: Any, shape: Shape) -> str | None:
 
 
 def _rule(
-    ending: str | None, shape: Shape, loss: Any, labels: np.ndarray | None, is_only: bool
+    ending: str | None, shape: Shape, loss: _Loss, labels: np.ndarray | None, is_only: bool
 ) -> _Rule:
     """How an output decides.
 
@@ -218,7 +220,7 @@ def _rule(
     return threshold if purpose == _YES_OR_NO or _are_yes_or_no(labels) else None
 
 
-def _threshold(ending: str | None, purpose: str | None, loss: Any) -> float | None:
+def _threshold(ending: str | None, purpose: str | None, loss: _Loss) -> float | None:
     """The value above which a unit says yes; None if that is not known."""
     if ending == "sigmoid":
         return 0.5

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_spiking._types import Shape
 from keras_spiking.conversion import graph, rules
@@ -34,7 +35,7 @@ class ModelCopy:
         self.max_pooling = max_pooling
         self.activations: list[Active] = []
         # By the `id` of the original: the original, which keeps that `id` in use, and its copy.
-        self._copies: dict[int, tuple[Any, Any]] = {}
+        self._copies: dict[int, tuple[keras.Layer | Function, keras.Layer]] = {}
         self._activation_layers: dict[Any, tuple[str, keras.Layer]] = {}
         self._silent: dict[int, keras.Layer] = {}
         self._calls_as_models: set[str] = set()
@@ -148,6 +149,7 @@ class ModelCopy:
         keywords: dict[str, Any],
         outputs: list[keras.KerasTensor],
     ) -> Signal | list[Signal]:
+        """Copies one call of a layer; returns its signal, or a signal for each output."""
         if rules.is_activation(layer):
             if rules.activation_of(layer) is None:
                 return arguments[0]
@@ -250,7 +252,7 @@ def _takes_training(layer: keras.Layer | Function) -> bool:
     )
 
 
-def _own_weights(layer: keras.Layer) -> list[Any]:
+def _own_weights(layer: keras.Layer) -> list[np.ndarray]:
     """The weights of a layer, without those of an activation layer inside it."""
     activation = rules.activation_of(layer)
     if activation is layer or not isinstance(activation, keras.Layer):

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_spiking._graph import Call
+from keras_spiking._types import Tensor
 
 # Activations with settings, as layers that take the same settings.
 _WITH_SETTINGS = {
@@ -61,11 +62,11 @@ class Function:
         self.constants = [leaf for leaf in leaves if not keras.backend.is_keras_tensor(leaf)]
         self._call = call
 
-    def __call__(self, tensors: list[Any]) -> Any:
+    def __call__(self, tensors: list[Tensor]) -> Any:
         """Runs the operation on other tensors, symbolic or not."""
         return self._run(self.operation, tensors)
 
-    def spec(self, tensors: list[Any]) -> Any:
+    def spec(self, tensors: list[keras.KerasTensor]) -> Any:
         """The specs of its outputs for other symbolic tensors. Their graph does not record it."""
         return self._run(self.operation.compute_output_spec, tensors)
 
@@ -110,7 +111,7 @@ class Function:
         model.dtype_policy = keras.DTypePolicy(self.dtype or keras.config.floatx())
         return model
 
-    def _run(self, function: Callable[..., Any], tensors: list[Any]) -> Any:
+    def _run(self, function: Callable[..., Any], tensors: list[Tensor]) -> Any:
         arguments, keywords = self._call.filled(tensors)
         return function(*arguments, **keywords)
 

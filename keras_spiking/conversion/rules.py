@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_spiking._types import Shape
 from keras_spiking.conversion import registry, trials
 from keras_spiking.conversion.operations import Function
 
@@ -94,7 +95,7 @@ _KNOWN_ELEMENTWISE = [
 ]
 
 
-def is_activation(layer: Any) -> bool:
+def is_activation(layer: keras.Layer | Function) -> bool:
     """Whether a layer is an activation and nothing else."""
     return type(layer) in ACTIVATIONS or registry.is_activation(layer)
 
@@ -107,9 +108,7 @@ def activation_of(layer: Any) -> Any:
     return layer if is_activation(layer) else None
 
 
-def is_elementwise(
-    activation: Any, shape: tuple[Any, ...] = (None, None), dtype: str = "float32"
-) -> bool:
+def is_elementwise(activation: Any, shape: Shape = (None, None), dtype: str = "float32") -> bool:
     """Whether each element of the output depends on one element of the input, as in a neuron.
 
     Args:
@@ -129,14 +128,14 @@ def is_elementwise(
     return trials.is_elementwise(activation, shape, dtype)
 
 
-def is_plain_relu(layer: Any) -> bool:
+def is_plain_relu(layer: keras.Layer) -> bool:
     """Whether a layer is `ReLU` with default settings. `keras.activations.relu` runs faster."""
     if type(layer) is not _layers.ReLU:
         return False
     return layer.max_value is None and layer.negative_slope == 0 and layer.threshold == 0
 
 
-def is_linear(layer: Any) -> bool:
+def is_linear(layer: keras.Layer | Function) -> bool:
     """Whether a layer or `Function` is linear in inference, or linear plus a constant.
 
     Such a layer keeps means: the mean of its outputs is its output for the mean of its inputs.
@@ -149,7 +148,7 @@ def is_linear(layer: Any) -> bool:
     return type(layer) in _LINEAR or _is_of_applications(layer)
 
 
-def takes_time(layer: Any, inputs: list[Any]) -> bool:
+def takes_time(layer: keras.Layer, inputs: list[keras.KerasTensor]) -> bool:
     """Whether a layer can be called on `(batch, time, ...)` and treats each step by itself."""
     if type(layer) is _layers.Dense:
         return True
@@ -159,23 +158,23 @@ def takes_time(layer: Any, inputs: list[Any]) -> bool:
     return type(layer) in _ELEMENTWISE and len({len(tensor.shape) for tensor in inputs}) == 1
 
 
-def makes_mask(layer: Any) -> bool:
+def makes_mask(layer: keras.Layer | Function) -> bool:
     """Whether a layer makes a mask of parts of its samples."""
     return type(layer) is _layers.Masking or bool(getattr(layer, "mask_zero", False))
 
 
-def is_to_be_tried(layer: Any) -> bool:
+def is_to_be_tried(layer: keras.Layer | Function) -> bool:
     """Whether a layer must be tried: it is one of the user's, and not registered."""
     if isinstance(layer, Function) or registry.is_registered(layer):
         return False
     return type(layer).__module__.partition(".")[0] != "keras"
 
 
-def _is_of_applications(layer: Any) -> bool:
-    kind = type(layer)
-    return kind.__name__ in _OF_APPLICATIONS and kind.__module__.partition(".")[0] == "keras"
-
-
-def is_known(layer: Any) -> bool:
+def is_known(layer: keras.Layer | Function) -> bool:
     """Whether a layer is known to be a function of its sample, and can run at each step."""
     return type(layer) in SUPPORTED or _is_of_applications(layer) or registry.is_registered(layer)
+
+
+def _is_of_applications(layer: keras.Layer) -> bool:
+    kind = type(layer)
+    return kind.__name__ in _OF_APPLICATIONS and kind.__module__.partition(".")[0] == "keras"

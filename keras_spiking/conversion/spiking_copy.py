@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_spiking._types import Shape
+from keras_spiking._types import InitializerLike, Shape
 from keras_spiking.conversion import rules
 from keras_spiking.conversion.model_copy import ModelCopy
 from keras_spiking.conversion.operations import Function
@@ -33,7 +34,7 @@ class SpikingOptions:
     readout: str
     seed: int | None
     negative_spikes: bool
-    initial_voltage: Any
+    initial_voltage: float | np.ndarray | InitializerLike
 
 
 class SpikingCopy(ModelCopy):
