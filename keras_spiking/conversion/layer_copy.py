@@ -26,7 +26,7 @@ def copy_of(layer: keras.Layer | Function, name: str, max_pooling: str) -> keras
     if type(layer) in rules.CONNECTIONS and rules.activation_of(layer) is not None:
         # The activity regularizer moves to the layer that applies the activation.
         config.update(activation="linear", activity_regularizer=None)
-        functions = {name: functions[name] for name in functions if "activ" not in name}
+        functions = {key: value for key, value in functions.items() if "activ" not in key}
     layer_class = type(layer)
     if max_pooling == "average":
         layer_class = rules.AVERAGE_POOLING.get(layer_class, layer_class)

@@ -141,15 +141,9 @@ class ModelCopy:
         shape = self.input_shape(tuple(tensor.shape))
         return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=tensor.name)
 
-    def _visit(
-        self,
-        name: str,
-        layer: keras.Layer | Function,
-        arguments: tuple[Any, ...],
-        keywords: dict[str, Any],
-        outputs: list[keras.KerasTensor],
-    ) -> Signal | list[Signal]:
+    def _visit(self, name: str, call: graph.Call) -> Signal | list[Signal]:
         """Copies one call of a layer; returns its signal, or a signal for each output."""
+        layer, arguments, keywords, _ = call
         if rules.is_activation(layer):
             if rules.activation_of(layer) is None:
                 return arguments[0]
@@ -162,8 +156,8 @@ class ModelCopy:
         if _is_on_one_structure(arguments, keywords):
             results = self.apply(layer, copy, arguments[0], keywords)
         else:
-            call, signals = self._call_as_model(copy, arguments, keywords)
-            results = self.apply(call, call, signals, {})
+            model, signals = self._call_as_model(copy, arguments, keywords)
+            results = self.apply(model, model, signals, {})
         if rules.makes_mask(layer):
             # A sum has no mask: the copy's graph must not have one among its tensors.
             results[0].tensor = keras.ops.add(results[0].tensor, 0.0)

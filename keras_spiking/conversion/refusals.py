@@ -29,19 +29,12 @@ _OWN_LAYER = (
 _PARTS = "Convert the parts of the model before and after it, and connect those by hand."
 
 
-def refusal(
-    layer: keras.Layer | Function,
-    keywords: dict[str, Any],
-    has_constants: bool,
-    outputs: list[keras.KerasTensor],
-) -> str | None:
+def refusal(layer: keras.Layer | Function, outputs: list[keras.KerasTensor]) -> str | None:
     """Why a call of a layer cannot be converted, whatever neurons integrate; None if it can.
 
     Args:
         layer: A layer, or a `Function`.
-        keywords: The keywords of the call.
-        has_constants: Whether it is called on anything but tensors of the model.
-        outputs: The symbolic tensors that it returns.
+        outputs: The symbolic tensors that the call returns.
     """
     if isinstance(layer, Function):
         return _refusal_of_function(layer, outputs)
@@ -65,15 +58,17 @@ def refusal(
 
 
 def refusal_by_step(
-    layer: keras.Layer | Function,
-    keywords: dict[str, Any],
-    has_constants: bool,
-    outputs: list[keras.KerasTensor],
+    layer: keras.Layer | Function, keywords: dict[str, Any], has_constants: bool
 ) -> str | None:
     """Why a layer cannot run at each step by itself, which `integrate="activation"` needs.
 
-    With `integrate="input"`, such a layer runs on the mean of its inputs, and does not spike. The
-    arguments are those of `refusal`, which must be asked first.
+    With `integrate="input"`, such a layer runs on the mean of its inputs, and does not spike. Ask
+    `refusal` first.
+
+    Args:
+        layer: A layer, or a `Function`.
+        keywords: The keywords of a call of the layer.
+        has_constants: Whether the layer is called on anything but tensors of the model.
     """
     if isinstance(layer, Function):
         return None

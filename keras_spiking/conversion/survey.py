@@ -77,23 +77,16 @@ class Survey:
         names = {id(tensor): call.layer.name for call in top.calls for tensor in call.outputs}
         self.output_names = [names.get(id(tensor), tensor.name) for tensor in top.outputs]
 
-    def _visit(
-        self,
-        name: str,
-        layer: keras.Layer | Function,
-        arguments: tuple[Any, ...],
-        keywords: dict[str, Any],
-        outputs: list[keras.KerasTensor],
-    ) -> _Value | list[_Value]:
+    def _visit(self, name: str, call: graph.Call) -> _Value | list[_Value]:
+        layer, arguments, keywords, outputs = call
         self.num_calls[id(layer)] += 1
         leaves = keras.tree.flatten((arguments, keywords))
         received = [leaf for leaf in leaves if isinstance(leaf, _Value)]
         has_constants = len(arguments) != 1 or any(
             not isinstance(leaf, _Value) for leaf in keras.tree.flatten(arguments)
         )
-        call = layer, keywords, has_constants, outputs
-        reason = refusal(*call)
-        by_step = refusal_by_step(*call) if reason is None else None
+        reason = refusal(layer, outputs)
+        by_step = refusal_by_step(layer, keywords, has_constants) if reason is None else None
         self._only_by_step &= reason is None
         if self.integrate == "activation":
             reason = reason or by_step
