@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 
 from keras_spiking._types import Tensor
+
+Value = TypeVar("Value")
 
 
 class Call(NamedTuple):
@@ -14,12 +16,12 @@ class Call(NamedTuple):
 
     Attributes:
         layer: The layer, or an operation such as `keras.ops.add`.
-        arguments: What it is called on; of a layer, the first one holds its inputs.
+        arguments: What it is called on; the first one holds its inputs.
         keywords: What it is called on by name.
         outputs: The tensors that it returns.
     """
 
-    layer: Any
+    layer: keras.Operation
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     outputs: list[Tensor]
@@ -49,7 +51,9 @@ class Graph(NamedTuple):
     calls: list[Call]
     outputs: list[Tensor]
 
-    def run(self, inputs: list[Any], visit: Callable[[Call, list[Any]], list[Any]]) -> list[Any]:
+    def run(
+        self, inputs: list[Value], visit: Callable[[Call, list[Value]], list[Value]]
+    ) -> list[Value]:
         """Finds a value for each tensor, and returns those of the outputs.
 
         Args:
@@ -64,31 +68,31 @@ class Graph(NamedTuple):
         return [values[id(tensor)] for tensor in self.outputs]
 
 
-def is_graph(layer: Any) -> bool:
+def is_graph(layer: keras.Operation) -> bool:
     """Whether a layer is a model whose graph can be read."""
     if isinstance(layer, keras.Sequential):
-        return hasattr(layer, "inputs")  # once it is built
+        return hasattr(layer, "inputs")  # only once it is built
     return isinstance(layer, keras.Function)
 
 
-def functional(model: Any) -> keras.Model:
+def functional(model: keras.Model | keras.Function) -> keras.Model:
     """Makes a functional model of one that `is_graph`, on the same tensors and not compiled."""
     if isinstance(model, keras.Model) and not isinstance(model, keras.Sequential):
         return keras.Model(model.input, model.output, name=model.name)
-    # The `input` of others may be what they were called on.
+    # The `input` of a Sequential model or a Function may be what it was called on.
     inputs, outputs = (
         tensors[0] if len(tensors) == 1 else tensors for tensors in (model.inputs, model.outputs)
     )
     return keras.Model(inputs, outputs, name=model.name)
 
 
-def trace(model: Any) -> Graph:
+def trace(model: keras.Model | keras.Function) -> Graph:
     """Reads a model that `is_graph`. A nested model is one call in it."""
     calls: list[Call] = []
 
-    def record(layer: Any, *arguments: Any, **keywords: Any) -> Any:
+    def record(layer: keras.Operation, *arguments: Any, **keywords: Any) -> Any:
         outputs = _StandIn(layer)(*arguments, **keywords)
-        if isinstance(layer, keras.layers.Layer) and not arguments:
+        if not arguments:
             # It is called on its inputs by name.
             first = next(iter(inspect.signature(layer.call).parameters))
             arguments = (keywords.pop(first),) if first in keywords else ()
@@ -101,7 +105,7 @@ def trace(model: Any) -> Graph:
     return Graph(traced.inputs, calls, traced.outputs)
 
 
-def in_order(model: Any, inputs: Any) -> list[Any]:
+def inputs_in_order(model: keras.Model, inputs: Any) -> list[Any]:
     """Lists a structure that a model is called on, in the order of `model.inputs`."""
     takes_names = isinstance(model, keras.Function) and isinstance(model.input, dict)
     if isinstance(inputs, dict) and not takes_names:
@@ -112,7 +116,7 @@ def in_order(model: Any, inputs: Any) -> list[Any]:
 class _StandIn(keras.Operation):
     """Takes the place of a layer in a graph: a call of the layer itself would change the layer."""
 
-    def __init__(self, layer: Any):
+    def __init__(self, layer: keras.Operation):
         super().__init__()
         self.layer = layer
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_spiking import _graph
-from keras_spiking._graph import Call, Graph, functional, in_order, is_graph
+from keras_spiking._graph import Call, Graph, functional, inputs_in_order, is_graph
 from keras_spiking.conversion.operations import as_layer
 
 __all__ = ["Call", "Graph", "call_as_model", "functional", "interpret", "is_graph", "trace"]
@@ -80,7 +80,7 @@ def interpret(
         }
         name = prefix + call.layer.name
         if is_graph(call.layer):
-            nested = in_order(call.layer, arguments[0])
+            nested = inputs_in_order(call.layer, arguments[0])
             return interpret(call.layer, nested, visit, graphs, f"{name}_", keywords)
         result = visit(name, call._replace(arguments=arguments, keywords=keywords))
         return result if isinstance(result, list) else [result]

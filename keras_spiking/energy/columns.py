@@ -13,7 +13,7 @@ from keras_spiking.energy.estimate import Estimate, Time
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
+    """A column of the table.
 
     Attributes:
         name: Its heading, such as `"energy loihi"`.

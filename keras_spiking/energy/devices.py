@@ -9,7 +9,8 @@
   0.9 pJ and a multiplication 3.7 pJ, so 4.6 pJ for a multiply-accumulate. `45nm_mac` does one for
   each connection once per inference, as a non-spiking network does; `45nm_ac` adds a weight
   for each spike. In both, a neuron's update is a multiply-accumulate: a spiking neuron adds its
-  input times `dt` to its voltage. Arithmetic alone: reading weights from memory costs more.
+  input times `dt` to its voltage. That is arithmetic alone: reading weights from memory costs
+  more.
 - `loihi`: Davies et al., "Loihi: a neuromorphic manycore processor with on-chip learning", IEEE
   Micro 38(1), 2018, doi:10.1109/MM.2018.112130359. A synaptic operation, 23.6 pJ, and a hop
   within a tile, 3.5 pJ; a neuron update, 81 pJ. From simulation before the chip was made.
@@ -18,8 +19,8 @@
 - `truenorth`: Merolla et al., "A million spiking-neuron integrated circuit with a scalable
   communication network and interface", Science 345(6197), 2014, doi:10.1126/science.1254642. The
   chip's whole power over its synaptic events, where neurons fire at 20 Hz through 128 synapses
-  each. So a neuron's update costs nothing of its own: its share is in the 26 pJ, which are too
-  few for a network with fewer events per neuron.
+  each. So a neuron's update costs nothing of its own: its share is in the 26 pJ. For a network with
+  fewer events per neuron, 26 pJ are too few.
 
 There is no Loihi 2: no energy per operation is published for it (Tang et al., "SENECA: building a
 fully digital neuromorphic processor", Frontiers in Neuroscience 17, 2023,
@@ -39,8 +40,8 @@ class Device:
 
     Args:
         name: What the device is called in columns such as `"energy cpu"`.
-        energy_per_synop: Joules for a synaptic operation: what one event, or one number, costs at
-            one connection.
+        energy_per_synop: Joules for a synaptic operation: one event, or one number, at one
+            connection.
         energy_per_neuron: Joules for the update of one neuron.
         spiking: Whether the device computes a connection only when an event arrives, and all
             neurons at every time step. Otherwise it computes every connection and every neuron
@@ -101,7 +102,7 @@ DEVICES = {
 def register_device(
     device_name: str, energy_per_synop: float, energy_per_neuron: float, spiking: bool
 ) -> None:
-    """Adds a device, or replaces the one of that name, with a warning.
+    """Adds a device. A device that has the name already is replaced, with a warning.
 
     Args:
         device_name: What to call it.

@@ -1,37 +1,41 @@
 """Takes values through the graph of a model: through nested models, and those at each time step."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import keras
 
-from keras_spiking._graph import Call, Graph, in_order, is_graph
+from keras_spiking._graph import Call, Graph, Value, inputs_in_order, is_graph
 from keras_spiking._types import Tensor
 from keras_spiking.energy.spikes import unwrapped
 
 # Gives the graph of a model; it may remember those that it read before.
-Reader = Callable[[Any], Graph]
+Reader = Callable[[keras.Model], Graph]
 
 
-class Visitor(Protocol):
+class Visitor(Protocol[Value]):
     """What `walk` does with values of any kind, one for each tensor."""
 
-    def enter(self, value: Any, tensor: Tensor) -> Any:
+    def enter(self, value: Value, tensor: Tensor) -> Value:
         """Returns a value as it is within a model, which it enters as that input."""
 
-    def apply(self, name: str, call: Call, values: list[Any]) -> list[Any]:
+    def apply(self, name: str, call: Call, values: list[Value]) -> list[Value]:
         """Returns the values of a call's outputs from those of its tensors."""
 
-    def fold(self, value: Any) -> Any:
+    def fold(self, value: Value) -> Value:
         """Moves time into the batch axis."""
 
-    def unfold(self, value: Any, like: Any) -> Any:
+    def unfold(self, value: Value, like: Value) -> Value:
         """Moves time out of the batch axis again; `like` is a value before it was folded."""
 
 
 def walk(
-    model: Any, values: list[Any], visitor: Visitor, read: Reader, prefix: str = ""
-) -> list[Any]:
+    model: keras.Model,
+    values: list[Value],
+    visitor: Visitor[Value],
+    read: Reader,
+    prefix: str = "",
+) -> list[Value]:
     """Visits every call of a layer after those it depends on, nested models included.
 
     Args:
@@ -45,13 +49,13 @@ def walk(
         The value of each of `model.outputs`.
     """
 
-    def follow(call: Call, values: list[Any]) -> list[Any]:
+    def follow(call: Call, values: list[Value]) -> list[Value]:
         name = prefix + call.layer.name
         inner = unwrapped(call.layer)
         if not is_graph(inner):
             return visitor.apply(name, call, values)
         value_of = dict(zip(map(id, call.tensors), values, strict=True))
-        values = [value_of[id(tensor)] for tensor in in_order(inner, call.arguments[0])]
+        values = [value_of[id(tensor)] for tensor in inputs_in_order(inner, call.arguments[0])]
         if inner is call.layer:
             return walk(inner, values, visitor, read, f"{name}/")
         folded = [visitor.fold(value) for value in values]
@@ -69,7 +73,7 @@ def walk(
     return graph.run(values, follow)
 
 
-def _input_calls(model: Any) -> list[Call | None]:
+def _input_calls(model: keras.Model) -> list[Call | None]:
     """The input layer of each of `model.inputs`, as a call; None where a model shows none."""
     layer_of = {
         id(layer.output): layer
@@ -93,7 +97,7 @@ def are_masks(call: Call) -> list[bool]:
     return [id(tensor) in masks for tensor in call.tensors]
 
 
-def without_masks(call: Call, values: list[Any]) -> list[Any]:
+def without_masks(call: Call, values: list[Value]) -> list[Value]:
     """The values of the call's tensors that are not masks."""
     return [value for value, is_mask in zip(values, are_masks(call), strict=True) if not is_mask]
 

@@ -27,58 +27,59 @@ class ModelEnergy:
         E_\text{synops} &= e_\text{synop} \, c \, r \, \Delta t \, n \\
         E_\text{neurons} &= e_\text{neuron} \, u \, n
 
-    with :math:`c` connections, the rate :math:`r` in hertz of what comes in, :math:`u` neurons,
-    the step :math:`\Delta t` in seconds, :math:`n` time steps per inference, and :math:`e`, the
-    joules that the device needs for one operation. A device that does not spike computes each
-    connection and each neuron once per inference: :math:`r = 1 / \Delta t`, :math:`n = 1`.
+    with :math:`c` connections, :math:`u` neurons, the rate :math:`r` of the input in hertz, the
+    step :math:`\Delta t` in seconds, :math:`n` time steps per inference, and :math:`e`, the joules
+    that the device needs for one operation. A device that does not spike computes each connection
+    and each neuron once per inference: :math:`r = 1 / \Delta t`, :math:`n = 1`.
 
-    *Connections* are the weights through which elements of the input reach units of the output,
-    the padding of convolutions included. *Neurons* are the units that an activation or a filter
-    updates at a step. A None axis after that of the batch is time, and does not count; nor does
-    the axis that `TimeDistributed`, `TimeBatched` and the layers of `keras_spiking` run over, nor
-    the steps that `RepeatOverTime` makes, as in models that `convert` made.
-    Pooling, merges, normalization and what only moves elements count nothing: they are part of
-    the connections around them. `register_layer` says how a layer of yours counts.
+    *Connections* are the weights through which elements of the input reach units of the output. The
+    padding of a convolution counts as input. *Neurons* are the units that an activation or a filter
+    updates in a time step. Time does not count: neither axis 1 where its length is None, nor the
+    axis that `TimeDistributed`, `TimeBatched` and the layers of `keras_spiking` run over, nor the
+    steps that `RepeatOverTime` makes, as in models that `convert` made. Layers that pool, merge,
+    normalize or only move elements count nothing: they are part of the connections around them.
+    `register_layer` says how a layer of yours counts.
 
     The *rate* is the mean of `abs(input)` over `example_data`. Where the input comes from a
     `SpikingActivation`, directly or through layers that pass spikes on, `abs(input)` is measured in
-    spikes, of which each has the height :math:`1 / (\Delta t \, s)` for a `rate_scale` :math:`s`: a
-    value of :math:`k` heights is :math:`k` spikes. So the rate is their number per unit and second,
-    and with the same `dt` here and there a model costs what its spikes do. With another `dt` here,
-    the rates in hertz stay as they are, for these layers as for all.
+    spikes. A spike has the height :math:`1 / (\Delta t \, s)` for a `rate_scale` :math:`s`, and a
+    value of :math:`k` heights counts as :math:`k` spikes. So the rate is the number of spikes per
+    unit and second. With the same `dt` here and there, a model costs what its spikes cost. With
+    another `dt` here, the rates in hertz stay as they are, as for all layers.
 
-    Spikes are passed on by what moves elements (`Flatten`, `Reshape`, `Permute`, padding, cropping,
-    dropout ...), by pooling, upsampling, `Concatenate`, `Add` and other merges, by averages and
-    filters over time (`TemporalAvgPool`, `Lowpass` ...), and by `TimeDistributed` and `TimeBatched`
-    of these. Averages and filters return parts of spikes: half a height counts as half a spike.
-    Where spikes of several heights come together, each counts by its own height; of `Subtract` and
-    `Minimum` the rate is then the most that it can be. `BatchNormalization`, `Normalization` and
-    `Rescaling` leave the number of spikes as it is, and `Multiply` has a spike where all of its
-    factors that are spikes have one. Behind any other layer, such as one with weights or an
-    activation, the rate is the mean of `abs(input)`.
+    These layers pass spikes on: those that move elements (`Flatten`, `Reshape`, `Permute`, padding,
+    cropping, dropout ...), pooling, upsampling, `Concatenate`, `Add` and other merges, averages and
+    filters over time (`TemporalAvgPool`, `Lowpass` ...), and `TimeDistributed` and `TimeBatched` of
+    these. Averages and filters return parts of spikes: half a height counts as half a spike. Where
+    spikes of several heights come together, each counts by its own height; the rate behind
+    `Subtract` and `Minimum` is then the largest that is possible. `BatchNormalization`,
+    `Normalization` and `Rescaling` do not change the number of spikes. `Multiply` has a spike where
+    all of its factors that are spikes have one. Behind any other layer, such as one with weights or
+    an activation, the rate is the mean of `abs(input)`.
 
-    A layer used :math:`k` times has the connections, neurons and rates of all its uses added up. As
-    both factors of :math:`c \, r` grow, devices that spike charge its synapses :math:`k` times too
-    much; KerasSpiking did the same, and these are its figures.
+    If a layer is used :math:`k` times, the connections, neurons and rates of all its uses are added
+    up. Then both factors of :math:`c \, r` grow, and devices that spike charge its synapses
+    :math:`k` times too much. KerasSpiking did the same, and these are its figures.
 
     Args:
         model: A Functional model, or a Sequential one that is built; others may be nested in it.
-        example_data: Arrays of samples, as `model.predict` takes them, to measure rates; without
-            it, devices that spike have no estimate. It is run in batches, and leaves states and
-            random seeds as they were.
+        example_data: Arrays of samples, as `model.predict` takes them, to measure rates. Without
+            it, devices that spike have no estimate. The model runs on it in batches; its states
+            and random seeds stay as they were.
 
     Attributes:
-        devices: By name, every registered device, a `keras_spiking.energy.Device`. To read only:
-            `register_device` adds others.
+        devices: By name, every registered device, a `keras_spiking.energy.Device`. It cannot be
+            written to: `register_device` adds others.
         layer_stats: By layer, a dictionary with `"connections"`, `"neurons"` and `"spiking"`
-            (whether it runs on a spiking device as it is). Nested models are there as their layers.
-        layer_rates: By layer, the rate of what comes in, in hertz; empty without `example_data`.
+            (whether it runs on a spiking device as it is). It has the layers of nested models, not
+            the nested models.
+        layer_rates: By layer, the rate of its input in hertz; empty without `example_data`.
         uses: By layer, where it is used: a list of `keras_spiking.energy.LayerUse`.
-        spike_dts: By layer, for each use, the time step in seconds of the spikes that come in (the
-            shortest of several), None if what comes in is not spikes.
+        spike_dts: By layer, for each use, the time step in seconds of the spikes in its input (the
+            shortest of several); None if the input is not spikes.
 
     Raises:
-        TypeError: If `model` is no Keras model.
+        TypeError: If `model` is not a Keras model.
         ValueError: If Keras does not know the model's graph, a shape that counts is not
             defined, or `example_data` does not fit.
 
@@ -121,16 +122,16 @@ class ModelEnergy:
         Args:
             layer: A layer of the model.
             device: Name of a device.
-            timesteps_per_inference: How many steps an inference takes on a device that spikes.
+            timesteps_per_inference: Number of steps of an inference on a device that spikes.
             dt: Length of a step in seconds. Default: `keras_spiking.default.dt`.
 
         Returns:
             Joules for its synaptic operations, and joules for its neurons.
 
         Raises:
-            ValueError: If the layer is not in the model, the device is unknown, or it spikes
-                and there was no `example_data`; or if a number is not positive.
-            TypeError: If a number is none.
+            ValueError: If the layer is not in the model, the device is unknown, the device spikes
+                and there was no `example_data`, or a number is not positive.
+            TypeError: If a number is not one.
         """
         chosen = self._estimate.device(device)
         time = _checked_time(timesteps_per_inference, dt)
@@ -184,7 +185,7 @@ class ModelEnergy:
         line_length: int = 98,
         print_warnings: bool = True,
     ) -> str:
-        """The table as text, with totals, how rates were measured, and what to be warned of.
+        """The table as text, with totals, a note on how rates were measured, and warnings.
 
         Args:
             columns: As in `table`.
@@ -213,7 +214,7 @@ class ModelEnergy:
         line_length: int = 98,
         print_warnings: bool = True,
     ) -> None:
-        """Prints `summary_string`, of the same arguments."""
+        """Prints the table as text; arguments as in `summary_string`."""
         print(
             self.summary_string(columns, timesteps_per_inference, dt, line_length, print_warnings)
         )
@@ -224,7 +225,7 @@ class ModelEnergy:
         timesteps_per_inference: int = 1,
         dt: float | None = None,
     ) -> Any:
-        """Draws the energy of each layer, its synapses and neurons stacked: a panel per device.
+        """Draws the energy of each layer, in a panel per device: neurons stacked on synapses.
 
         Layers without connections or neurons are left out.
 

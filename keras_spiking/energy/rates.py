@@ -38,14 +38,15 @@ def measure_rates(
         for variable in model.variables
         if not variable.trainable
     ]
-    rates: Any = 0.0
     try:
-        for batch in batches(arrays, batch_size):
-            rates = rates + num_samples(batch) * probe.predict_on_batch(batch)
+        total = sum(
+            num_samples(batch) * probe.predict_on_batch(batch)
+            for batch in batches(arrays, batch_size)
+        )
     finally:
         for variable, value in before:
             variable.assign(value)
-    return rates / num_samples(arrays)
+    return total / num_samples(arrays)
 
 
 class _Probe(keras.Model):
@@ -70,8 +71,8 @@ class _Signal(NamedTuple):
     Attributes:
         value: Its value.
         content: What it holds.
-        magnitudes: Where there are spikes of several heights: the rate of each element in
-            hertz. Elsewhere it follows from the value.
+        magnitudes: The rate of each element in hertz, where there are spikes of several heights.
+            Elsewhere it is None, and the rate follows from the value.
     """
 
     value: Tensor
@@ -113,7 +114,7 @@ class _Measure:
         def fit(array: Tensor) -> Tensor:
             if len(array.shape) == rank:
                 return array
-            # Models of Keras add a last axis of size one where it is missing, and leave it out.
+            # A Keras model adds a last axis of size one that is missing, and drops one too many.
             return ops.squeeze(array, -1) if len(array.shape) > rank else ops.expand_dims(array, -1)
 
         value = value.map(fit)
@@ -148,7 +149,7 @@ def _magnitudes_behind(call: Call, values: list[_Signal], content: Content) -> T
     layer = unwrapped(call.layer)
     follows = len(content.scales) == 1 and all(value.magnitudes is None for value in values)
     if any(isinstance(scale, tuple) for scale in content.scales):
-        # One for each channel, and layers other than filters may move or join channels.
+        # There is a scale for each channel, and all layers but filters may move or join channels.
         follows = follows and is_filter(layer)
     if not content.dts or emits(layer) or (follows and not is_scaling(layer)):
         return None
@@ -161,11 +162,12 @@ def _magnitudes_behind(call: Call, values: list[_Signal], content: Content) -> T
     if is_scaling(layer):
         return rates[0]
     if is_filter(layer):
-        # Not called, as it may have a state. It keeps the mean over time, but for its start.
+        # It may have a state, so it is not called. Its output has the mean of its input over time,
+        # but for the start.
         time_axis = 0 if layer.time_major else 1
         return rates[0] if layer.return_sequences else ops.mean(rates[0], axis=time_axis)
-    # Of spikes of two heights, those that are subtracted arrive too, and the smaller value may be
-    # more spikes. So take the most that it can be.
+    # Spikes that are subtracted arrive too, and of spikes of two heights, the smaller value may be
+    # more spikes. So take the largest rate that is possible.
     if isinstance(layer, keras.layers.Subtract):
         rates = [rates[0], -rates[1]]
     if isinstance(layer, keras.layers.Minimum):
@@ -220,7 +222,7 @@ def _checked(model: keras.Model, example_data: Any) -> list[np.ndarray]:
 
 
 def _fits(shape: Shape, expected: Shape) -> bool:
-    """Whether `predict` takes an array: a last axis of size one may be missing, or too many."""
+    """Whether `predict` takes an array: a last axis of size one may be missing or additional."""
     if len(shape) == len(expected) + 1 and shape[-1] == 1:
         shape = shape[:-1]
     elif len(shape) == len(expected) - 1 and expected[-1] == 1:

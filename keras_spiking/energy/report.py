@@ -52,16 +52,15 @@ def _cells(
     estimate: Estimate, columns: list[Column], time: Time
 ) -> tuple[list[list[str]], list[str]]:
     """The headings and rows, and the totals, all as text."""
-    table = [list(row.values()) for row in rows(estimate, columns, time)]
+    headings = [column.name for column in columns]
+    table = rows(estimate, columns, time)
+    body = [[column.format(row[column.name]) for column in columns] for row in table]
     totals = [
-        column.format(sum(values)) if column.has_total else ""
-        for column, values in zip(columns, zip(*table, strict=True), strict=True)
+        column.format(sum(row[column.name] for row in table)) if column.has_total else ""
+        for column in columns
     ]
     totals[0] = totals[0] or "total"
-    body = [
-        [column.format(value) for column, value in zip(columns, row, strict=True)] for row in table
-    ]
-    return [[column.name for column in columns], *body], totals
+    return [headings, *body], totals
 
 
 def _notes(

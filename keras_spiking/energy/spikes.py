@@ -1,13 +1,13 @@
-"""Spikes on their way through a graph: what a tensor holds, and which layers pass spikes on.
+"""Which tensors of a graph hold spikes, and which layers pass spikes on.
 
 A spike has the height `1 / (dt * rate_scale)`. Behind a layer that passes spikes on, values are
-measured in this unit: a value of k heights is k spikes, be it the largest of a window, a sum of
-spikes that arrive together, or half a spike that is the average of one spike and none. Behind a
-layer that scales spikes, they are as many as before it.
+measured in this unit: a value of k heights is k spikes. It may be the largest value of a window,
+the sum of spikes that arrive together, or the average of one spike and none, which is half a spike.
+A layer that scales spikes does not change their number.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -23,14 +23,16 @@ from keras_spiking.layers import (
     TimeBatched,
 )
 
-# These apply what they wrap to each time step.
+# These apply the layer that they wrap to each time step.
 OVER_STEPS = (layers.TimeDistributed, TimeBatched)
 
 
 class Spikes(NamedTuple):
-    """What spikes of a tensor are: the length of a step in seconds, and their scale.
+    """A kind of spikes, whose height is `1 / (dt * rate_scale)`.
 
-    Each has the height `1 / (dt * rate_scale)`. The scale may be one for each channel.
+    Attributes:
+        dt: Length of their time step in seconds.
+        rate_scale: One scale, or one for each channel.
     """
 
     dt: float
@@ -41,10 +43,10 @@ class Content(NamedTuple):
     """What a tensor holds.
 
     Attributes:
-        kinds: The kinds of spikes in it; None among them stands for values that are no spikes.
+        kinds: The kinds of spikes in it; None among them stands for values that are not spikes.
         whole: Whether all of its values are whole numbers of spikes.
-        over_time: Whether its axis 1 is time. Only the steps that `RepeatOverTime` makes are sure
-            to be: of others nothing says so.
+        over_time: Whether its axis 1 is known to be time. That is so for the steps that
+            `RepeatOverTime` makes; no other layer says so.
     """
 
     kinds: frozenset[Spikes | None] = frozenset({None})
@@ -58,14 +60,14 @@ class Content(NamedTuple):
 
     @property
     def scales(self) -> set[float | tuple[float, ...]]:
-        """The factors from values to hertz: one, or several if it holds spikes of several heights.
+        """The factors from values to hertz: one, or several for spikes of several heights.
 
-        What is no spike is in hertz as it is.
+        Values that are not spikes are in hertz as they are.
         """
         return {1.0 if kind is None else kind.rate_scale for kind in self.kinds}
 
 
-# Spikes stay spikes in these (the random ones do nothing but in training).
+# Spikes stay spikes in these. The random ones do nothing in inference.
 REARRANGING = (
     layers.ActivityRegularization,
     layers.AlphaDropout,
@@ -110,7 +112,7 @@ _WHOLE = (
     layers.UpSampling3D,
 )
 
-# And these may spread them, so that what comes out is in parts of a spike.
+# These may spread spikes, so that they return parts of a spike.
 _FILTERS = (Alpha, Lowpass)
 _IN_PARTS = (
     *_FILTERS,
@@ -130,8 +132,8 @@ _IN_PARTS = (
     layers.UpSampling2D,
 )
 
-# A spike that is scaled is one spike still: on a device, the factor is part of the weights behind
-# it, and what normalization adds is part of a bias.
+# A scaled spike is still one spike: on a device, the factor is part of the weights behind it. What
+# normalization adds is part of a bias.
 _SCALING = (
     layers.BatchNormalization,
     layers.Multiply,
@@ -140,28 +142,28 @@ _SCALING = (
 )
 
 
-def unwrapped(layer: Any) -> Any:
+def unwrapped(layer: keras.Operation) -> keras.Operation:
     """A layer, or the one that it applies to each time step."""
     return layer.layer if isinstance(layer, OVER_STEPS) else layer
 
 
-def emits(layer: Any) -> bool:
+def emits(layer: keras.Operation) -> bool:
     """Whether a layer returns spikes of its own."""
     return isinstance(unwrapped(layer), SpikingActivation)
 
 
-def is_filter(layer: Any) -> bool:
+def is_filter(layer: keras.Operation) -> bool:
     """Whether a layer spreads spikes over time."""
     return isinstance(unwrapped(layer), _FILTERS)
 
 
-def is_scaling(layer: Any) -> bool:
+def is_scaling(layer: keras.Operation) -> bool:
     """Whether a layer changes the height of spikes, but not their number."""
     return isinstance(unwrapped(layer), _SCALING)
 
 
-def behind(layer: Any, contents: Sequence[Content]) -> Content:
-    """What a layer returns when it gets tensors of these contents; `over_time` is left out."""
+def behind(layer: keras.Operation, contents: Sequence[Content]) -> Content:
+    """What a layer returns for inputs with these contents. `over_time` is left as False."""
     inner = unwrapped(layer)
     if emits(inner):
         dt = float(keras.ops.convert_to_numpy(inner.dt))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -20,8 +19,8 @@ class LayerUse:
     Args:
         layer: The layer.
         name: Its name, after those of the models that it is nested in.
-        input_shapes: Shapes of the tensors that the layer gets, batch axis included; with None for
-            an axis of time, also of the steps that `RepeatOverTime` made.
+        input_shapes: Shapes of the tensors that the layer gets, batch axis included. The axis of
+            the steps that `RepeatOverTime` made is None too, like any axis of unknown length.
         output_shapes: Shapes of the tensors that it returns.
 
     Example:
@@ -50,7 +49,7 @@ class LayerUse:
 
 
 class Uses:
-    """Every use of a layer in a model, and what comes into it.
+    """Every use of a layer in a model, and what the layer gets there.
 
     Args:
         model: A model that `is_graph`.
@@ -62,7 +61,7 @@ class Uses:
         outputs: For each call, the content of its first output. Other outputs are states.
     """
 
-    def __init__(self, model: Any, read: Reader = trace):
+    def __init__(self, model: keras.Model, read: Reader = trace):
         self.found: list[LayerUse] = []
         self.contents: list[list[Content]] = []
         self.outputs: list[Content] = []
@@ -79,11 +78,8 @@ class Uses:
         inputs = without_masks(call, call.tensors)
         over_time = [value.over_time for value in values]
         keeps_time = _keeps_time(call, inputs, over_time)
-        input_shapes, output_shapes = (
-            _shapes(inputs, over_time),
-            _shapes(call.outputs, [keeps_time]),
-        )
-        self.found.append(LayerUse(call.layer, name, input_shapes, output_shapes))
+        shapes = _shapes(inputs, over_time), _shapes(call.outputs, [keeps_time])
+        self.found.append(LayerUse(call.layer, name, *shapes))
         self.contents.append(values)
         output = behind(call.layer, values)._replace(over_time=keeps_time)
         self.outputs.append(output)
@@ -97,7 +93,7 @@ class Uses:
 
 
 def use_of_tensors(layer: keras.Layer, inputs: list[Tensor], outputs: list[Tensor]) -> LayerUse:
-    """A use of a layer outside of a model that is known."""
+    """The use of a layer between these tensors, whatever model it is in."""
     # Masks are Boolean. An input layer gets no tensor: it counts what it returns.
     inputs = [tensor for tensor in inputs if tensor.dtype != "bool"] or inputs or outputs
     return LayerUse(layer, layer.name, _shapes(inputs), _shapes(outputs))
