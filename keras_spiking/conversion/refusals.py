@@ -96,7 +96,7 @@ def refusal_by_step(
         )
     if not rules.is_known(layer):
         return (
-            "is of a class that convert does not know. If it treats every sample for itself, and "
+            "is of a class that convert does not know. If it treats every sample by itself, and "
             "keeps nothing from one to the next, tell convert so with "
             "keras_spiking.conversion.register; or use layers of Keras that do the same."
         )

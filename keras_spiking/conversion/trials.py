@@ -88,7 +88,7 @@ def _fault_of(model: keras.Model) -> str | None:
         if not has_samples or not _equal(output[:_HALF], half_same[:_HALF]):
             return (
                 "mixes samples: what it returns for one depends on the others in the batch. Use "
-                "a layer that treats each sample for itself."
+                "a layer that treats each sample by itself."
             )
     return None
 
