@@ -1,4 +1,4 @@
-"""Runs a spiking model beside its original, over lengths and numbers of steps."""
+"""Compares a spiking model with its original."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,14 +8,13 @@ import numpy as np
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking._data import batches, num_samples
+from keras_spiking._data import num_samples
 from keras_spiking.conversion.data import checked_data
 from keras_spiking.conversion.decisions import Decisions
-from keras_spiking.conversion.probe import Probe
 from keras_spiking.conversion.report import Report
-from keras_spiking.conversion.rounded import RoundedNetwork, StagedCopy
+from keras_spiking.conversion.side_by_side import SideBySide
 from keras_spiking.conversion.survey import Survey
-from keras_spiking.conversion.totals import ResultTotals, mean_share
+from keras_spiking.conversion.totals import mean_share
 from keras_spiking.layers import RepeatOverTime, SpikingActivation
 
 _OWNER = "compare"
@@ -30,40 +29,41 @@ def compare(
     num_steps: Sequence[int] | None = None,
     batch_size: int = 32,
 ) -> Report:
-    """Shows what a converted model does and costs beside its original.
+    """Compares a converted model with its original: what it returns, and how much it spikes.
 
-    The spiking model runs on all of the data once for each length of a step, for the largest number
-    of steps, and neither model changes. Memory is needed for one batch at a time; many steps run in
-    pieces.
+    The spiking model runs on all of the data once for each `dt`, for the largest number of steps.
+    Neither model changes. Only one batch is in memory at a time, and many steps run in pieces.
 
-    What an output decides is said by its labels, or else by the loss that `model` was compiled
-    with, or else by its final activation:
+    The report says how often the two models decide alike. What an output decides depends on its
+    labels. Without labels it depends on the loss that `model` was compiled with, and without a
+    loss on the final activation:
 
-    - The greatest unit counts for classes: after a softmax, and where there are several units
-      without activation (of several outputs, only if the labels or the loss say so).
-    - Each unit counts for yes or no: after a sigmoid, at 0.5; without activation, if the labels
-      are 0 and 1 or the loss is binary, at 0 (at 0.5 if it was trained towards 0 and 1 itself).
-    - An output that is numbers, such as coordinates of boxes, has an error only.
+    - Classes: the greatest unit decides. This holds after a softmax, and where there are several
+      units without activation (with several outputs, only if the labels or the loss say so).
+    - Yes or no: each unit decides by a threshold. It is 0.5 after a sigmoid. Without activation, if
+      the labels are 0 and 1 or the loss is binary, it is 0 (0.5 if the model was trained to return
+      0 and 1 themselves).
+    - Numbers, such as coordinates of boxes: they decide nothing, and have an error only.
 
-    With several outputs, agreement and accuracy are means over those that have them; a `Result`
-    has those of each output too.
+    With several outputs, agreement and accuracy are means over the outputs that have them. The
+    `outputs` of a `Result` have those of each output.
 
     Args:
         model: The original.
-        spiking_model: What `convert(model, num_steps=..., readout=...)` made of it, with
-            `"average"` or `"last"` as readout; perhaps trained further, or loaded from a file.
-        data: Inputs, an array or as many as the model has inputs, by their names if need be.
-        labels: What is right: classes as integers, or as one-hot vectors; or 0 or 1 for each
-            unit. With several outputs, in the structure of the outputs or by their names, with
-            None for an output without. Labels of an output that are other numbers say that it
-            decides nothing. Default: no accuracy.
+        spiking_model: What `convert(model, num_steps=..., readout=...)` returned, with the readout
+            `"average"` or `"last"`. It may be trained further, or loaded from a file.
+        data: Inputs: an array for each input of the model, in its structure or by name.
+        labels: The correct decisions: classes as integers or as one-hot vectors, or 0 or 1 for each
+            unit. With several outputs, labels for each, in the structure of the outputs or by name;
+            None for an output without. An output whose labels are other numbers decides nothing.
+            Default: no accuracy.
         dts: Lengths of a time step in seconds. Default: that of the spiking model.
         num_steps: Numbers of time steps. Default: that of the spiking model.
-        batch_size: Number of samples at a time.
+        batch_size: Number of samples in a batch.
 
     Returns:
-        A `keras_spiking.conversion.Report`, with a `Result` for each pair of `dts` and `num_steps`
-        and a `LayerResult` for each layer in it.
+        A `keras_spiking.conversion.Report`, with a `Result` for each pair of `dts` and `num_steps`.
+        Each `Result` has a `LayerResult` for each spiking layer.
 
     Raises:
         ValueError: If a value or shape is wrong, or the spiking model was not made of `model`.
@@ -95,71 +95,16 @@ def compare(
     data = checked_data(_OWNER, "data", data, survey.model)
     decisions = Decisions(_OWNER, survey, model.loss, labels, num_samples(data))
     own_dt, own_num_steps = _check_conversion(survey, spiking_model)
-    original = StagedCopy(survey)
-    num_steps = num_steps or [own_num_steps]
     dts = dts or [own_dt]
-    probe = Probe(spiking_model, num_steps)
-    _check_layers(survey, original, probe)
+    num_steps = num_steps or [own_num_steps]
 
-    names = [layer.name for layer in probe.layers]
-    totals = {
-        (dt, steps): ResultTotals(names, survey.output_names, num_samples(data), dt, steps)
-        for dt in dts
-        for steps in num_steps
-    }
-    order = _order(original, probe)
-    rounded = RoundedNetwork(original, spiking_model, [probe.layers[index] for index in order])
-    _run(original, probe, rounded, totals, data, decisions, batch_size)
-    not_spiking = tuple(survey.not_spiking)
-    found = {setting: total.result(not_spiking) for setting, total in totals.items()}
-    results = tuple(found[dt, steps] for steps in num_steps for dt in dts)
-    accuracy = mean_share([each.original_accuracy for each in results[0].outputs])
-    return Report(num_samples(data), accuracy, results)
-
-
-def _run(
-    original: StagedCopy,
-    probe: Probe,
-    rounded: RoundedNetwork,
-    totals: dict[tuple[float, int], ResultTotals],
-    data: Any,
-    decisions: Decisions,
-    batch_size: int,
-) -> None:
-    """Runs all data with each length and number of steps, and adds to its totals."""
-    num_outputs = len(original.model.outputs)
-    reference = keras.Model(
-        original.model.input,
-        [*original.model.outputs, *(active.tensor for active in original.activations)],
+    totals = SideBySide(_OWNER, survey, spiking_model, num_steps).run(
+        data, decisions, dts, batch_size
     )
-    order = _order(original, probe)
-    done = 0
-    for batch in batches(data, batch_size):
-        expected = [np.asarray(array) for array in reference.predict_on_batch(batch)]
-        wanted, activations = expected[:num_outputs], expected[num_outputs:]
-        part = slice(done, done + num_samples(batch))
-        done = part.stop
-        labels = [None if each is None else each[part] for each in decisions.labels]
-        theirs = decisions.of(wanted)
-        for dt in dict.fromkeys(dt for dt, _ in totals):
-            probe.dt.assign(dt)
-            for steps, (outputs, in_calls) in probe.run(batch).items():
-                total = totals[dt, steps]
-                counts = [in_calls[index] for index in order]
-                off = rounded.off(batch, [each.mean for each in counts], dt * steps)
-                for active, count, values, wrong in zip(
-                    original.activations, counts, activations, off, strict=True
-                ):
-                    total.add_layer(active.name, count, values, wrong)
-                total.add_outputs(decisions.of(outputs), theirs, labels, outputs, wanted)
-
-
-def _order(original: StagedCopy, probe: Probe) -> list[int]:
-    """For each activation of the original, the number of its spiking call in the probe."""
-    calls: dict[str, list[int]] = {}
-    for index, layer in enumerate(probe.layers):
-        calls.setdefault(layer.name, []).append(index)
-    return [calls[active.name].pop(0) for active in original.activations]
+    not_spiking = tuple(survey.not_spiking)
+    results = tuple(totals[dt, steps].result(not_spiking) for steps in num_steps for dt in dts)
+    accuracy = mean_share([output.original_accuracy for output in results[0].outputs])
+    return Report(num_samples(data), accuracy, results)
 
 
 def _integrate(spiking_model: Any) -> str:
@@ -188,7 +133,7 @@ def _check_conversion(survey: Survey, spiking_model: Any) -> tuple[float, int]:
     if not repeats or not spiking:
         raise ValueError(
             f"{_OWNER}: `spiking_model` must be a model that convert(model, num_steps=...) "
-            "returned, with a number of steps, over which it repeats its inputs; received "
+            "returned, so that it repeats its inputs over a number of steps; received "
             f"{spiking_model!r}."
         )
     outputs = [tuple(tensor.shape) for tensor in spiking_model.outputs]
@@ -199,14 +144,3 @@ def _check_conversion(survey: Survey, spiking_model: Any) -> tuple[float, int]:
             f'received outputs of shapes {outputs}. Convert with readout="average" or "last".'
         )
     return float(ops.convert_to_numpy(spiking[0].dt)), repeats[0].num_steps
-
-
-def _check_layers(survey: Survey, original: StagedCopy, probe: Probe) -> None:
-    """Checks that the spiking layers are those that the model would have."""
-    expected = sorted(active.name for active in original.activations)
-    names = sorted(layer.name for layer in probe.layers)
-    if names != expected:
-        raise ValueError(
-            f"{_OWNER}: `spiking_model` must be what convert made of `model` ({survey.model.name!r}"
-            f"), with the spiking layers {expected}; received one with {names}."
-        )

@@ -1,4 +1,4 @@
-"""The data that a model is converted or compared with."""
+"""The data that `convert` and `compare` receive."""
 
 from typing import Any
 

@@ -1,18 +1,24 @@
 """What the outputs of a model decide, such as a class, and how often two models agree."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_spiking._data import in_order
+from keras_spiking._types import Shape
 from keras_spiking.conversion import rules
 from keras_spiking.conversion.survey import Survey
+from keras_spiking.layers.shapes import fits
 
 _GREATEST = "greatest"
+# How an output decides: by its greatest unit, by a threshold for each unit, or, with None, not.
+_Rule: TypeAlias = str | float | None
+_Loss: TypeAlias = str | keras.losses.Loss | Callable[..., Any] | None
 
-# What a loss of Keras is for, by its name without underscores.
+# What the losses of Keras are for. The names have no underscores.
 _CLASSES, _YES_OR_NO, _NUMBERS = "classes", "yes or no", "numbers"
 _LOSSES = {
     _CLASSES: (
@@ -37,20 +43,20 @@ _LOSSES = {
 
 
 class Decisions:
-    """Turns each output of a model into decisions, and labels likewise.
+    """Turns the outputs of a model, and the labels, into decisions.
 
-    Labels say best what an output is, then the loss that it was trained with, then its final
-    activation.
+    What an output decides depends on its labels. Without labels it depends on the loss of the
+    model, and without a loss on the final activation.
 
     Args:
         owner: Name of the public function, for errors.
-        survey: The model whose outputs they are.
-        loss: What the model was compiled with as `loss`, or None.
-        labels: What is right, in the structure of the outputs, or by their names, or None.
-        num_samples: How many samples there are.
+        survey: The model.
+        loss: The `loss` that the model was compiled with, or None.
+        labels: The labels in the structure of the outputs, or by their names, or None.
+        num_samples: Number of samples.
 
     Attributes:
-        labels: What is right for each output, as `of` returns it, or None.
+        labels: The correct decisions of each output, as `of` returns them, or None.
 
     Raises:
         ValueError: If labels do not fit the outputs.
@@ -61,50 +67,52 @@ class Decisions:
         outputs = survey.model.outputs
         given = _labels_of_outputs(owner, survey, labels)
         losses = _losses_of_outputs(survey, loss)
-        self._kinds: list[str | float | None] = []
+        self._rules: list[_Rule] = []
         self.labels: list[np.ndarray | None] = []
-        for final, tensor, trained_by, right in zip(
+        for final, tensor, own_loss, own_labels in zip(
             survey.final, outputs, losses, given, strict=True
         ):
             shape = (num_samples, *tensor.shape[1:])
             ending = _ending(final, shape)
-            kind = _kind(ending, shape, trained_by, right, is_only=len(outputs) == 1)
-            self._kinds.append(kind)
+            rule = _rule(ending, shape, own_loss, own_labels, is_only=len(outputs) == 1)
+            self._rules.append(rule)
             self.labels.append(
-                None if right is None else _checked_labels(owner, right, shape, kind)
+                None if own_labels is None else _checked_labels(owner, own_labels, shape, rule)
             )
-        if labels is not None and all(each is None for each in self.labels):
+        if labels is not None and all(decided is None for decided in self.labels):
+            received = [None if array is None else array.shape for array in given]
+            shapes = [tuple(tensor.shape) for tensor in outputs]
             raise ValueError(
                 f"{owner}: `labels` must be classes for at least one output of the model, as "
                 "integers, one-hot vectors, or 0 and 1 for each unit; received "
-                f"{[None if each is None else each.shape for each in given]} for the outputs "
-                f"{survey.output_names}, of shapes {[tuple(each.shape) for each in outputs]}. "
+                f"{received} for the outputs {survey.output_names}, of shapes {shapes}. "
                 "Leave out `labels` to compare the outputs only."
             )
 
     def of(self, outputs: list[np.ndarray]) -> list[np.ndarray | None]:
-        """The decisions of each output, None for those that decide nothing."""
-        return [_decide(output, kind) for output, kind in zip(outputs, self._kinds, strict=True)]
+        """The decisions of each output; None for an output that decides nothing."""
+        return [_decide(output, rule) for output, rule in zip(outputs, self._rules, strict=True)]
 
 
 class Agreement:
-    """The share of decisions in which two parties agree."""
+    """The share of decisions that are equal."""
 
     def __init__(self) -> None:
         self._same = self._total = 0
 
-    def add(self, one: np.ndarray | None, other: np.ndarray | None) -> None:
-        """Takes the next decisions of both; None where there are none."""
-        if one is not None and other is not None:
-            self._same += int(np.sum(one == other))
-            self._total += one.size
+    def add(self, decisions: np.ndarray | None, others: np.ndarray | None) -> None:
+        """Adds two arrays of decisions to compare; None if there are none."""
+        if decisions is not None and others is not None:
+            self._same += int(np.sum(decisions == others))
+            self._total += decisions.size
 
     def share(self) -> float | None:
-        """The share so far; None where nothing was decided."""
+        """The share so far; None without any decisions."""
         return self._same / self._total if self._total else None
 
 
 def _labels_of_outputs(owner: str, survey: Survey, labels: Any) -> list[np.ndarray | None]:
+    """The labels of each output, as an array."""
     count = len(survey.output_names)
     if labels is None:
         return [None] * count
@@ -118,7 +126,7 @@ def _labels_of_outputs(owner: str, survey: Survey, labels: Any) -> list[np.ndarr
             f"without; received labels for {len(given)} outputs, and the outputs are "
             f"{survey.output_names}."
         )
-    arrays = [None if each is None else np.asarray(each) for each in given]
+    arrays = [None if values is None else np.asarray(values) for values in given]
     for array in arrays:
         if array is not None and array.dtype.kind not in "biuf":
             raise TypeError(
@@ -128,13 +136,13 @@ def _labels_of_outputs(owner: str, survey: Survey, labels: Any) -> list[np.ndarr
     return arrays
 
 
-def _losses_of_outputs(survey: Survey, loss: Any) -> list[Any]:
-    """The loss of each output; one for all is that of each."""
+def _losses_of_outputs(survey: Survey, loss: Any) -> list[_Loss]:
+    """The loss of each output."""
     count = len(survey.output_names)
     if not isinstance(loss, (dict, list, tuple)):
         return [loss] * count
     if isinstance(loss, dict):
-        # Keras takes a loss for some of the outputs, too.
+        # Keras accepts losses for some of the outputs only.
         paths = keras.tree.flatten_with_path(survey.model.output)
         keys = ["/".join(map(str, path)) for path, _ in paths]
         return [
@@ -144,31 +152,36 @@ def _losses_of_outputs(survey: Survey, loss: Any) -> list[Any]:
     return list(loss) if len(loss) == count else [None] * count
 
 
-def _purpose(loss: Any) -> str | None:
-    """What a loss is for, None if that is not known."""
+def _purpose(loss: _Loss) -> str | None:
+    """What a loss is for; None if that is not known."""
     names = _names(loss)
     return next((purpose for purpose, known in _LOSSES.items() if names & set(known)), None)
 
 
-def _names(loss: Any) -> set[str]:
-    """What a loss is called: its class or function, or a class that it is derived from."""
+def _names(loss: _Loss) -> set[str]:
+    """The names of a loss: of its function, or of its class and the base classes."""
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
-    named = [loss] if hasattr(loss, "__name__") else type(loss).__mro__
-    return {each.__name__.replace("_", "").lower() for each in named}
+    objects: Sequence[Any] = [loss] if hasattr(loss, "__name__") else type(loss).__mro__
+    return {named.__name__.replace("_", "").lower() for named in objects}
 
 
-def _ending(final: Any, shape: tuple[Any, ...]) -> str | None:
-    """What an ending works like: "softmax", "sigmoid" or "linear" (none); None for all others."""
+def _ending(final: keras.Layer | None, shape: Shape) -> str | None:
+    """What a final activation does: "softmax", "sigmoid" or "linear"; None for any other.
+
+    Args:
+        final: The layer that has the activation, or None without activation.
+        shape: Shape of the output.
+    """
     activation = None if final is None else rules.activation_of(final)
     if activation is None:
         return "linear"
-    # Its name does not tell: it may be any framework's, or in a function of the user's.
+    # Its name does not tell: it may be a function of any framework, or a function of the user.
     size = (4, *(6 if length is None else length for length in shape[1:]))
     inputs = np.random.default_rng(0).normal(scale=3, size=size).astype("float32")
     outputs, mirrored = (
-        ops.convert_to_numpy(ops.cast(activation(ops.convert_to_tensor(each)), "float32"))
-        for each in (inputs, -inputs)
+        ops.convert_to_numpy(ops.cast(activation(ops.convert_to_tensor(values)), "float32"))
+        for values in (inputs, -inputs)
     )
     if _are_shares(outputs) or ((outputs <= 0).all() and _are_shares(np.exp(outputs))):
         return "softmax"
@@ -176,22 +189,30 @@ def _ending(final: Any, shape: tuple[Any, ...]) -> str | None:
     return "sigmoid" if is_share and ((outputs - 0.5) * inputs >= 0).all() else None
 
 
-def _kind(
-    ending: str | None, shape: tuple[Any, ...], loss: Any, labels: Any, is_only: bool
-) -> str | float | None:
-    """How an output decides: by its greatest unit, at a threshold in each unit, or not at all."""
+def _rule(
+    ending: str | None, shape: Shape, loss: _Loss, labels: np.ndarray | None, is_only: bool
+) -> _Rule:
+    """How an output decides.
+
+    Args:
+        ending: As `_ending` returns it.
+        shape: Shape of the output.
+        loss: The loss of the output, or None.
+        labels: The labels of the output, or None.
+        is_only: Whether the model has no other output.
+    """
     if ending == "softmax":
         return _GREATEST
     purpose = _purpose(loss)
     has_classes = len(shape) > 1 and shape[-1] != 1
     threshold = _threshold(ending, purpose, loss)
     if labels is None:
-        # One of several outputs, of which nothing is known, may as well be coordinates.
+        # If nothing is known of one of several outputs, it may be coordinates.
         if purpose == _CLASSES or (purpose is None and ending == "linear" and is_only):
             return _GREATEST if has_classes else None
         says_yes = purpose == _YES_OR_NO or (purpose is None and ending == "sigmoid")
         return threshold if says_yes else None
-    if has_classes and not _fits(labels, shape):
+    if has_classes and not fits(labels.shape, shape):
         return _GREATEST
     may_be_classes = has_classes and ending != "sigmoid" and purpose != _YES_OR_NO
     if may_be_classes and (purpose == _CLASSES or _are_shares(labels)):
@@ -199,15 +220,15 @@ def _kind(
     return threshold if purpose == _YES_OR_NO or _are_yes_or_no(labels) else None
 
 
-def _threshold(ending: str | None, purpose: str | None, loss: Any) -> float | None:
-    """Where a unit says yes, None if that is not known."""
+def _threshold(ending: str | None, purpose: str | None, loss: _Loss) -> float | None:
+    """The value above which a unit says yes; None if that is not known."""
     if ending == "sigmoid":
         return 0.5
     if purpose == _YES_OR_NO:
         is_hinge = any("hinge" in name for name in _names(loss))
         return 0.0 if is_hinge or getattr(loss, "from_logits", False) else 0.5
     if ending == "linear":
-        # Trained towards 0 and 1 as numbers, or else a logit.
+        # It was trained to return 0 and 1 as numbers, or it returns a logit.
         return 0.5 if purpose == _NUMBERS else 0.0
     return None
 
@@ -221,36 +242,33 @@ def _are_yes_or_no(labels: np.ndarray) -> bool:
     return any(np.isin(labels, values).all() for values in ([0, 1], [-1, 1]))
 
 
-def _decide(output: np.ndarray, kind: str | float | None) -> np.ndarray | None:
-    if kind is None:
+def _decide(output: np.ndarray, rule: _Rule) -> np.ndarray | None:
+    if rule is None:
         return None
-    return output.argmax(axis=-1) if kind == _GREATEST else (output > kind).astype("int64")
+    return output.argmax(axis=-1) if rule == _GREATEST else (output > rule).astype("int64")
 
 
-def _fits(labels: np.ndarray, shape: tuple[Any, ...]) -> bool:
-    return labels.ndim == len(shape) and all(
-        b is None or a == b for a, b in zip(labels.shape, shape, strict=True)
-    )
-
-
-def _checked_labels(
-    owner: str, labels: np.ndarray, shape: tuple[Any, ...], kind: str | float | None
-) -> np.ndarray | None:
+def _checked_labels(owner: str, labels: np.ndarray, shape: Shape, rule: _Rule) -> np.ndarray | None:
     """Labels as decisions; None if the output decides nothing."""
-    if kind != _GREATEST:
-        if shape[-1] == 1 and _fits(labels, shape[:-1]):
+    if rule != _GREATEST:
+        if shape[-1] == 1 and fits(labels.shape, shape[:-1]):
             labels = labels[..., None]
-        if not _fits(labels, shape):
+        if not fits(labels.shape, shape):
             raise ValueError(
                 f"{owner}: `labels` must have the shape of the outputs, {shape}; received shape "
                 f"{labels.shape}."
             )
-        return None if kind is None else (labels > 0.5).astype("int64")
-    if _fits(labels, shape):
+        return None if rule is None else (labels > 0.5).astype("int64")
+    return _checked_classes(owner, labels, shape)
+
+
+def _checked_classes(owner: str, labels: np.ndarray, shape: tuple[Any, ...]) -> np.ndarray:
+    """Labels of classes as integers."""
+    if fits(labels.shape, shape):
         return labels.argmax(axis=-1)
-    if _fits(labels, (*shape[:-1], 1)):
+    if fits(labels.shape, (*shape[:-1], 1)):
         labels = labels[..., 0]
-    elif not _fits(labels, shape[:-1]):
+    elif not fits(labels.shape, shape[:-1]):
         raise ValueError(
             f"{owner}: `labels` must be classes, of shape {shape[:-1]}, or one-hot vectors, of "
             f"shape {shape}; received shape {labels.shape}."

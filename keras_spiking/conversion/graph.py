@@ -11,7 +11,7 @@ from keras_spiking.conversion.operations import as_layer
 
 __all__ = ["Call", "Graph", "call_as_model", "functional", "interpret", "is_graph", "trace"]
 
-Visit = Callable[[str, Any, tuple[Any, ...], dict[str, Any], list[Any]], Any]
+Visit = Callable[[str, Call], Any]
 
 
 def trace(model: keras.Model) -> Graph:
@@ -26,14 +26,15 @@ def trace(model: keras.Model) -> Graph:
 def _with_layer(call: Call) -> Call:
     if isinstance(call.layer, keras.layers.Layer):
         return call
-    layer, tensors = as_layer(call.layer, call.arguments, call.keywords)
-    return Call(layer, (tensors[0] if len(tensors) == 1 else tensors,), {}, call.outputs)
+    tensors = call.tensors
+    arguments = (tensors[0] if len(tensors) == 1 else tensors,)
+    return Call(as_layer(call), arguments, {}, call.outputs)
 
 
 def call_as_model(
     layer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], name: str
 ) -> keras.Model:
-    """A model that makes one call of a layer, on tensors of the kind of those symbolic ones.
+    """A model that makes one call of a layer, on new inputs in place of the symbolic tensors.
 
     Its inputs are a list, in the order of the tensors among arguments and keywords.
     """
@@ -41,7 +42,7 @@ def call_as_model(
     inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in call.tensors]
     arguments, keywords = call.filled(inputs)
     model = keras.Model(inputs, layer(*arguments, **keywords), name=name)
-    # Else what is called on it would be cast to the type that is usual now.
+    # Otherwise the model would cast its inputs to the current default type.
     model.dtype_policy = layer.dtype_policy
     return model
 
@@ -59,19 +60,19 @@ def interpret(
     Args:
         model: A model that `is_graph`.
         inputs: One value for each input.
-        visit: Function of a layer's name, the layer, the arguments and keywords of one call, with
-            values for tensors, and the symbolic outputs. It returns the value of the output, or a
-            list of values if there are several. Nested models are entered: a layer `conv` of a
-            nested model `block` has the name `block_conv`.
+        visit: Function of a layer's name and of one call of the layer, with values for the tensors
+            in its arguments and keywords. It returns the value of the output, or a list of values
+            if there are several. Nested models are entered: a layer `conv` of a nested model
+            `block` has the name `block_conv`.
         graphs: The graphs that are read already, by the `id` of their model. So every call of a
             nested model has the same layers.
-        prefix: What goes before each name.
-        inherited: Keywords that a nested model was called with, for the calls within.
+        prefix: What to put before each name.
+        inherited: Keywords of the call of a nested model, for the calls within it.
     """
 
     def follow(call: Call, values: list[Any]) -> list[Any]:
         arguments, own = call.filled(values)
-        # Keras calls nested models with masks that are None.
+        # Keras calls nested models with masks that are None. Those do not count.
         keywords = (inherited or {}) | {
             key: own[key]
             for key, given in call.keywords.items()
@@ -81,7 +82,7 @@ def interpret(
         if is_graph(call.layer):
             nested = inputs_in_order(call.layer, arguments[0])
             return interpret(call.layer, nested, visit, graphs, f"{name}_", keywords)
-        result = visit(name, call.layer, arguments, keywords, call.outputs)
+        result = visit(name, call._replace(arguments=arguments, keywords=keywords))
         return result if isinstance(result, list) else [result]
 
     if id(model) not in graphs:

@@ -2,9 +2,13 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
+
+from keras_spiking._graph import Call
+from keras_spiking._types import Tensor
 
 # Activations with settings, as layers that take the same settings.
 _WITH_SETTINGS = {
@@ -13,9 +17,9 @@ _WITH_SETTINGS = {
     "relu": keras.layers.ReLU,
     "softmax": keras.layers.Softmax,
 }
-# Where they get one tensor and numbers, these are activations too: relu by hand.
+# With one tensor and numbers, these are activations too, such as relu written by hand.
 _BY_HAND = frozenset(["clip", "maximum", "minimum"])
-# Each element on its own: functions of their sample, so they need not be tried.
+# These treat each element by itself. So they are functions of their sample, and need no trial.
 _ELEMENTWISE = frozenset(
     """
     absolute add cast clip divide maximum minimum multiply negative power sqrt square subtract
@@ -23,7 +27,7 @@ _ELEMENTWISE = frozenset(
     """.split()
 )
 
-# Linear in the tensors that they get, or they only move elements.
+# Linear in their tensors, or they only move elements.
 _LINEAR = frozenset(
     """
     add average averagepool broadcastto concatenate cropimages diff expanddims flip getitem hstack
@@ -31,51 +35,50 @@ _LINEAR = frozenset(
     swapaxes tile transpose vstack
     """.split()
 )
-# Linear in one tensor if the rest are constants.
+# Linear in one tensor if all other arguments are constants.
 _LINEAR_IN_ONE = frozenset("dot einsum matmul multiply tensordot".split())
 
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
 class Function:
-    """One call of an operation that is no activation: a function of the tensors that it gets.
+    """One call of an operation, as a function of its tensors.
 
     Args:
-        operation: The operation, which stays as it is.
-        arguments: What it is called on: symbolic tensors, and constants.
-        keywords: The same by name.
+        call: The call, on symbolic tensors and constants. The operation does not change.
 
     Attributes:
         name: Name of the operation.
-        tensors: The tensors, in order.
-        constants: The rest.
+        operation: The operation.
+        tensors: The tensors among arguments and keywords, in order.
+        constants: All other arguments and keywords.
     """
 
-    def __init__(self, operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]):
-        self.name = operation.name
-        self.operation = operation
-        self._arguments = (arguments, keywords)
-        self._leaves = leaves = keras.tree.flatten(self._arguments)
-        self.tensors = [leaf for leaf in leaves if keras.backend.is_keras_tensor(leaf)]
+    def __init__(self, call: Call):
+        self.name = call.layer.name
+        self.operation = call.layer
+        self.tensors = call.tensors
+        self._leaves = leaves = keras.tree.flatten((call.arguments, call.keywords))
         self.constants = [leaf for leaf in leaves if not keras.backend.is_keras_tensor(leaf)]
+        self._call = call
 
-    def __call__(self, tensors: list[Any]) -> Any:
-        """Runs the operation on other tensors of any kind."""
+    def __call__(self, tensors: list[Tensor]) -> Any:
+        """Runs the operation on other tensors, symbolic or not."""
         return self._run(self.operation, tensors)
 
-    def spec(self, tensors: list[Any]) -> Any:
-        """What it returns for other symbolic tensors, without a trace in their graph."""
+    def spec(self, tensors: list[keras.KerasTensor]) -> Any:
+        """The specs of its outputs for other symbolic tensors. Their graph does not record it."""
         return self._run(self.operation.compute_output_spec, tensors)
 
     @property
     def dtype(self) -> str | None:
-        """The widest type of floating-point numbers among the tensors, if there is one."""
-        dtypes = {keras.backend.standardize_dtype(each.dtype) for each in self.tensors}
-        return max((each for each in dtypes if each in _FLOATS), key=_FLOATS.index, default=None)
+        """The widest floating-point type of the tensors; None if there is none."""
+        dtypes = {keras.backend.standardize_dtype(tensor.dtype) for tensor in self.tensors}
+        return max(dtypes & set(_FLOATS), key=_FLOATS.index, default=None)
 
     @property
     def settings(self) -> dict[str, Any] | None:
-        """The operation's own settings, None if Keras cannot tell."""
+        """The operation's own settings; None if Keras does not know them."""
         try:
             config = self.operation.get_config()
         except (NotImplementedError, TypeError):
@@ -83,14 +86,15 @@ class Function:
         return {key: value for key, value in config.items() if key != "name"}
 
     def is_elementwise(self) -> bool:
-        """Whether it is known that each element of the output depends on its like in the inputs."""
-        numbers = all(isinstance(each, (int, float, str, type(None))) for each in self.constants)
+        """Whether it is known to treat each element by itself."""
+        plain = (int, float, str, type(None))
+        is_plain = all(isinstance(constant, plain) for constant in self.constants)
         same_rank = len({len(tensor.shape) for tensor in self.tensors}) == 1
-        return numbers and same_rank and _keras_name(self.operation) in _ELEMENTWISE
+        return is_plain and same_rank and _keras_name(self.operation) in _ELEMENTWISE
 
     def is_linear(self) -> bool:
-        """Whether it is known to keep means: linear but for a constant."""
-        if not all(keras.backend.is_float_dtype(each.dtype) for each in self.tensors):
+        """Whether it is known to be linear, or linear plus a constant. Then it keeps means."""
+        if not all(keras.backend.is_float_dtype(tensor.dtype) for tensor in self.tensors):
             return False
         name, is_only = _keras_name(self.operation), len(self.tensors) == 1
         if name in ("divide", "truedivide"):
@@ -99,37 +103,30 @@ class Function:
 
     def as_model(self, name: str) -> keras.Model:
         """A model that does the same, with a copy of the operation."""
-        inputs = [keras.Input(each.shape[1:], dtype=each.dtype) for each in self.tensors]
+        inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in self.tensors]
         operation = type(self.operation).from_config(self.operation.get_config())
         outputs = self._run(operation, inputs)
         model = keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
-        # Else what is called on it would be cast to the type that is usual now.
+        # Otherwise the model would cast its inputs to the current default type.
         model.dtype_policy = keras.DTypePolicy(self.dtype or keras.config.floatx())
         return model
 
-    def _run(self, run: Any, tensors: list[Any]) -> Any:
-        remaining = iter(tensors)
-        arguments, keywords = keras.tree.map_structure(
-            lambda leaf: next(remaining) if keras.backend.is_keras_tensor(leaf) else leaf,
-            self._arguments,
-        )
-        return run(*arguments, **keywords)
+    def _run(self, function: Callable[..., Any], tensors: list[Tensor]) -> Any:
+        arguments, keywords = self._call.filled(tensors)
+        return function(*arguments, **keywords)
 
 
-def as_layer(
-    operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
-) -> tuple[Any, list[Any]]:
-    """A layer for a call of an operation that is an activation, a `Function` for any other.
+def as_layer(call: Call) -> keras.Layer | Function:
+    """A layer for a call of an operation that is an activation, a `Function` for any other call.
 
-    Returns:
-        The layer, and the tensors that it is called on.
+    Both are to be called on the tensors of the call.
     """
-    function = Function(operation, arguments, keywords)
-    return _activation(function) or function, function.tensors
+    function = Function(call)
+    return _activation(function) or function
 
 
-def _activation(function: Function) -> Any:
-    """A layer for what is an activation, None for what is not."""
+def _activation(function: Function) -> keras.Layer | None:
+    """A layer for an operation that is an activation; None if it is not."""
     name, settings = _keras_name(function.operation), function.settings
     if len(function.tensors) != 1 or settings is None:
         return None
@@ -149,15 +146,15 @@ def _activation(function: Function) -> Any:
     return keras.layers.Activation(function.as_model(name), **options)
 
 
-def _keras_name(operation: Any) -> str:
-    """The name of an operation's class in small letters, if it is one of Keras."""
+def _keras_name(operation: keras.Operation) -> str:
+    """The name of an operation's class in small letters; "" if the class is not of Keras."""
     kind = type(operation)
     return kind.__name__.lower() if kind.__module__.partition(".")[0] == "keras" else ""
 
 
 @functools.cache
 def _activations() -> dict[str, Any]:
-    """The activations of Keras, by the names that classes of operations have in small letters."""
+    """The activations of Keras, by names as `_keras_name` returns them."""
     names = [name for name in dir(keras.activations) if not name.startswith("_")]
     functions = {name.replace("_", ""): getattr(keras.activations, name) for name in names}
-    return {name: each for name, each in functions.items() if inspect.isfunction(each)}
+    return {name: value for name, value in functions.items() if inspect.isfunction(value)}

@@ -1,4 +1,4 @@
-"""Layers that users tell `convert` about."""
+"""Classes of layers that users tell `convert` about."""
 
 from typing import Any
 
@@ -8,30 +8,30 @@ from keras_spiking import _checks
 
 _OWNER = "conversion.register"
 
-# For each class, whether it is an activation.
+# Whether each class is an activation.
 _registered: dict[type, bool] = {}
 
 
 def register(layer_class: Any = None, *, activation: bool = False) -> Any:
     """Tells `convert` about a class of layers of your own.
 
-    The layer must be a function of its sample, at least in inference: what it returns for one
-    sample must not depend on the others in the batch, nor on what came before. It then works at
-    each time step as it is, with a copy of its weights, made by `get_config` and `from_config`. An
-    activation spikes if another layer follows.
+    The layer must be a function of its sample, at least in inference: its output for one sample
+    must not depend on other samples in the batch, nor on earlier calls. A copy of it, made by
+    `get_config` and `from_config`, then works at each time step. An activation spikes if another
+    layer follows.
 
-    A subclass of a registered class needs a registration of its own.
+    Each subclass of a registered class must be registered too.
 
     Args:
-        layer_class: Subclass of `keras.layers.Layer`. If left out, a decorator is returned.
+        layer_class: Subclass of `keras.layers.Layer`. Default: `register` returns a decorator.
         activation: Whether the layer is an activation: each element of its output depends on one
-            element of its input, and is to be the firing rate of a neuron.
+            element of its input, and becomes the firing rate of a neuron.
 
     Returns:
         The class, or the decorator.
 
     Raises:
-        TypeError: If `layer_class` is no class of layers, or `activation` not True or False.
+        TypeError: If `layer_class` is not a class of layers, or `activation` is not True or False.
 
     Example:
 
@@ -65,11 +65,11 @@ def register(layer_class: Any = None, *, activation: bool = False) -> Any:
     return add if layer_class is None else add(layer_class)
 
 
-def is_registered(layer: Any) -> bool:
+def is_registered(layer: object) -> bool:
     """Whether the class of a layer is registered."""
     return type(layer) in _registered
 
 
-def is_activation(layer: Any) -> bool:
+def is_activation(layer: object) -> bool:
     """Whether the class of a layer is registered as an activation."""
     return _registered.get(type(layer), False)

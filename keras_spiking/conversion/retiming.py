@@ -1,4 +1,4 @@
-"""The same model with steps of another length, or another number of them."""
+"""Makes a model with another `dt`, or another number of time steps."""
 
 import inspect
 from typing import Any
@@ -7,7 +7,7 @@ import keras
 
 from keras_spiking import _checks
 from keras_spiking.conversion import graph
-from keras_spiking.conversion.spiking import compile_as
+from keras_spiking.conversion.models import check_model, compile_like
 from keras_spiking.layers import KerasSpikingLayer, RepeatOverTime, SpikingActivation
 from keras_spiking.layers.filter import FilterLayer
 from keras_spiking.layers.reset import layers_within
@@ -15,29 +15,31 @@ from keras_spiking.layers.reset import layers_within
 _OWNER = "retime"
 
 
-def retime(model: keras.Model, dt: Any = None, num_steps: int | None = None) -> keras.Model:
+def retime(
+    model: keras.Model, dt: float | keras.Variable | None = None, num_steps: int | None = None
+) -> keras.Model:
     """Makes a model with another `dt` or number of steps, on the same weights.
 
-    The result shares its weights with `model`: what trains one trains the other. A model that is
-    compiled gives a compiled model, with the same settings.
+    The result shares its weights with `model`: training one trains the other. If `model` is
+    compiled, the result is compiled with the same settings.
 
-    After `convert`, with the default `integrate="input"`, T steps of `dt` say what one step of
-    `T * dt` says. So a model of one step can be trained, which costs what the original's training
-    costs, and then run for T steps.
+    After `convert` with `integrate="input"`, which is the default with `num_steps`, T steps of `dt`
+    give the same result as one step of `T * dt`. So you can train a model of one step, which costs
+    as much as training the original, and then run it for T steps.
 
     Args:
         model: A Sequential or functional model, such as `convert` returns.
         dt: Length of a time step in seconds, for all layers that have one: a positive number, or
-            a scalar variable. Default: as it is.
-        num_steps: Number of time steps for which inputs are repeated, by `RepeatOverTime`.
-            Default: as it is.
+            a scalar variable. Default: unchanged.
+        num_steps: Number of time steps over which `RepeatOverTime` repeats the inputs. Default:
+            unchanged.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError: If neither `dt` nor `num_steps` is given, the model has no layer that uses it,
-            or its graph cannot be read.
+        ValueError: If neither `dt` nor `num_steps` is given, if the model has no layer that uses
+            what is given, or if its graph cannot be read.
         TypeError: If an argument has a wrong type.
 
     Example:
@@ -53,28 +55,18 @@ def retime(model: keras.Model, dt: Any = None, num_steps: int | None = None) -> 
     >>> bool(np.allclose(one, many, atol=1e-5))
     True
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"{_OWNER}: `model` must be a Keras model; received model={model!r} of type "
-            f"{type(model).__name__}."
-        )
-    if not graph.is_graph(model):
-        raise ValueError(
-            f"{_OWNER}: `model` must be a Sequential model that is built, or a functional model, "
-            f"so that its graph can be read; received {model.name!r} of type "
-            f"{type(model).__name__}. Call a Sequential model once, or begin it with keras.Input."
-        )
+    check_model(_OWNER, model)
     if dt is None and num_steps is None:
         raise ValueError(
-            f"{_OWNER}: `dt` or `num_steps` must be given; received None for both. Give what is "
-            "to be another one."
+            f"{_OWNER}: `dt` or `num_steps` must be given; received None for both. Give the one "
+            "that is to change."
         )
     if num_steps is not None:
         num_steps = _checks.positive_integer(_OWNER, "num_steps", num_steps)
     _check_uses(model, "dt", dt, KerasSpikingLayer)
     _check_uses(model, "num_steps", num_steps, RepeatOverTime)
 
-    def retimed(layer: Any) -> Any:
+    def retimed(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, RepeatOverTime) and num_steps is not None:
             return RepeatOverTime(num_steps, dtype=layer.dtype_policy, name=layer.name)
         if isinstance(layer, KerasSpikingLayer) and dt is not None:
@@ -82,12 +74,12 @@ def retime(model: keras.Model, dt: Any = None, num_steps: int | None = None) -> 
         return layer
 
     result = keras.models.clone_model(graph.functional(model), clone_function=retimed)
-    compile_as(_OWNER, model, result)
+    compile_like(_OWNER, model, result)
     return result
 
 
 def _check_uses(model: keras.Model, argument: str, value: Any, kind: type) -> None:
-    """Checks that there is a layer that uses an argument, and none where it cannot be reached."""
+    """Checks that a layer of the model uses an argument, and that none within a layer does."""
     if value is None:
         return
     if not any(isinstance(layer, kind) for layer in model.layers):
@@ -96,24 +88,23 @@ def _check_uses(model: keras.Model, argument: str, value: Any, kind: type) -> No
             f"layers; received {argument}={value!r} for model {model.name!r}."
         )
     for layer in model.layers:
-        inner = [each for each in layers_within(layer) if each is not layer]
-        if not isinstance(layer, KerasSpikingLayer) and any(
-            isinstance(each, kind) for each in inner
-        ):
+        if isinstance(layer, KerasSpikingLayer):
+            continue
+        if any(isinstance(inner, kind) for inner in layers_within(layer) if inner is not layer):
             raise ValueError(
                 f"{_OWNER}: `model` must not have {kind.__name__} within other layers; layer "
                 f"{layer.name!r} has. Connect its layers in the model itself."
             )
 
 
-def _with_dt(layer: Any, dt: Any) -> Any:
-    """A layer over time with the same arguments and weights, but another `dt`."""
+def _with_dt(layer: KerasSpikingLayer, dt: float | keras.Variable) -> KerasSpikingLayer:
+    """A layer over time with the same arguments and weights, except for `dt`."""
     if layer.weights and not isinstance(layer, (FilterLayer, SpikingActivation)):
         raise ValueError(
-            f"{_OWNER}: `model` must not have layers of your own over time with weights, which "
-            f"cannot be shared; layer {layer.name!r} ({type(layer).__name__}) has."
+            f"{_OWNER}: `model` must not have layers of your own over time with weights, because "
+            f"these cannot be shared; layer {layer.name!r} ({type(layer).__name__}) has."
         )
-    copy = made_again(
+    copy = remade(
         layer,
         dt=dt,
         activity_regularizer=layer.activity_regularizer,
@@ -125,9 +116,9 @@ def _with_dt(layer: Any, dt: Any) -> Any:
     return copy
 
 
-def made_again(layer: Any, **options: Any) -> Any:
-    """A new layer with the arguments of another, but for some, and without its weights."""
-    # Not from its config: functions of the user's need not be serializable.
+def remade(layer: KerasSpikingLayer, **options: Any) -> KerasSpikingLayer:
+    """A new layer with the same arguments, except for `options`, and without the weights."""
+    # It is not made from the config, because functions of the user may have none.
     arguments = {
         name: getattr(layer, name)
         for name, parameter in inspect.signature(type(layer)).parameters.items()

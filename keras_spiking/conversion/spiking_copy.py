@@ -1,12 +1,16 @@
 """Builds a copy of a model whose activations spike."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
+from keras_spiking._types import InitializerLike, Shape
 from keras_spiking.conversion import rules
-from keras_spiking.conversion.copies import Active, Copy, Signal, signals_of
+from keras_spiking.conversion.model_copy import ModelCopy
 from keras_spiking.conversion.operations import Function
+from keras_spiking.conversion.signals import Active, Signal, signals_of
 from keras_spiking.conversion.survey import Survey
 from keras_spiking.layers import (
     LastStep,
@@ -19,50 +23,61 @@ from keras_spiking.layers import (
 )
 
 
-class SpikingCopy(Copy):
-    """A copy whose activations spike; its arguments are those of `convert`, checked.
+@dataclass(frozen=True)
+class SpikingOptions:
+    """How activations spike: the arguments of `convert` with these names, checked."""
 
-    What is the same at every step is computed once: the inputs are repeated where the first
-    activation spikes.
+    num_steps: int | None
+    dt: float | keras.Variable | None
+    spiking_aware_training: bool
+    tau: float | None
+    readout: str
+    seed: int | None
+    negative_spikes: bool
+    initial_voltage: float | np.ndarray | InitializerLike
+
+
+class SpikingCopy(ModelCopy):
+    """A copy whose activations spike.
+
+    With a fixed number of steps, what comes before the first activation is the same at every step.
+    It is computed once, and repeated over time where the first activation spikes.
+
+    Args:
+        survey: The model, which does not change, and what is known of it.
+        max_pooling: `"keep"` or `"average"`.
+        rate_scales: The `rate_scale` of each layer in `survey.spiking`.
+        options: How activations spike.
     """
 
     def __init__(
         self,
         survey: Survey,
-        *,
-        num_steps: int | None,
-        dt: Any,
-        spiking_aware_training: bool,
-        rate_scales: dict[str, Any],
-        tau: float | None,
-        readout: str,
         max_pooling: str,
-        seed: int | None,
-        negative_spikes: bool,
-        initial_voltage: Any,
+        rate_scales: dict[str, Any],
+        options: SpikingOptions,
     ):
-        self.num_steps = num_steps
-        self.dt = dt
-        self.spiking_aware_training = spiking_aware_training
-        self.rate_scales = rate_scales
-        self.tau = tau
-        self.readout = readout
-        self.seed = seed
-        self.negative_spikes = negative_spikes
-        self.initial_voltage = initial_voltage
-        self._wrappers: dict[int, Any] = {}
         super().__init__(survey, max_pooling)
+        self._rate_scales = rate_scales
+        self._options = options
+        self._wrappers: dict[int, keras.Layer] = {}
 
-    def input_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return shape if self.num_steps else (shape[0], None, *shape[1:])
+    def input_shape(self, shape: Shape) -> Shape:
+        return shape if self._options.num_steps else (shape[0], None, *shape[1:])
 
-    def receive(self, tensor: Any) -> Signal:
-        return Signal(tensor, over_time=self.num_steps is None)
+    def receive(self, tensor: keras.KerasTensor) -> Signal:
+        return Signal(tensor, over_time=self._options.num_steps is None)
 
-    def apply(self, layer: Any, copy: Any, signals: Any, keywords: dict[str, Any]) -> list[Signal]:
+    def apply(
+        self,
+        layer: keras.Layer | Function,
+        copy: keras.Layer,
+        signals: Any,
+        keywords: dict[str, Any],
+    ) -> list[Signal]:
         # A layer that is called several times runs over time in all of its calls.
         is_shared = self.survey.num_calls[id(layer)] > 1
-        if not is_shared and not any(each.over_time for each in keras.tree.flatten(signals)):
+        if not is_shared and not any(signal.over_time for signal in keras.tree.flatten(signals)):
             return super().apply(layer, copy, signals, keywords)
         tensors = keras.tree.map_structure(self._over_time, signals)
         wrap = self._wrapper_of(layer, copy)
@@ -72,9 +87,9 @@ class SpikingCopy(Copy):
             self._wrappers[id(copy)] = wrap(copy, name=copy.name)
         return signals_of(self._wrappers[id(copy)](tensors, **keywords), over_time=True)
 
-    def _wrapper_of(self, layer: Any, copy: Any) -> Any:
-        """What runs a layer at every step, so that means stay what they should be."""
-        # The copy tells what became of max pooling.
+    def _wrapper_of(self, layer: keras.Layer | Function, copy: keras.Layer) -> type[keras.Layer]:
+        """The class that runs a layer over time, so that it returns the right means."""
+        # Ask the copy, in which average pooling may have replaced max pooling.
         known = layer if isinstance(layer, Function) else copy
         averages = self.survey.integrate == "input" and not rules.is_linear(known)
         return RunningAverage if averages else TimeBatched
@@ -84,36 +99,39 @@ class SpikingCopy(Copy):
         name, spikes = self._activation_layer(signal, inputs.shape[2:])
         outputs = spikes(inputs)
         self.activations.append(Active(name, signal.name, outputs))
-        if self.tau is not None:
+        if self._options.tau is not None:
             dtype = signal.layer.dtype_policy
             name = self.unused(f"{name}_lowpass")
-            outputs = Lowpass(self.tau, dt=self.dt, dtype=dtype, name=name)(outputs)
+            lowpass = Lowpass(self._options.tau, dt=self._options.dt, dtype=dtype, name=name)
+            outputs = lowpass(outputs)
         return Signal(outputs, over_time=True)
 
     def make_activation(self, signal: Signal, name: str) -> SpikingActivation:
-        seed = self.seed
+        options, layer = self._options, signal.layer
+        seed = options.seed
         if seed is not None:
-            # Another for each layer: else neurons of two layers would fire together.
+            # Each layer has its own seed, or neurons of two layers would fire together.
             seed = (seed + len(self._activation_layers)) % 2**32
-        is_relu = rules.is_plain_relu(signal.layer)
+        is_relu = rules.is_plain_relu(layer)
         return SpikingActivation(
-            keras.activations.relu if is_relu else self.function(signal.layer),
-            dt=self.dt,
+            keras.activations.relu if is_relu else self.function(layer),
+            dt=options.dt,
             seed=seed,
-            spiking_aware_training=self.spiking_aware_training,
-            initial_voltage=self.initial_voltage,
-            rate_scale=self.rate_scales[signal.name],
+            spiking_aware_training=options.spiking_aware_training,
+            initial_voltage=options.initial_voltage,
+            rate_scale=self._rate_scales[signal.name],
             integrate=self.survey.integrate,
-            negative_spikes=self.negative_spikes,
-            activity_regularizer=signal.layer.activity_regularizer,
-            dtype=signal.layer.dtype_policy,
+            negative_spikes=options.negative_spikes,
+            activity_regularizer=layer.activity_regularizer,
+            dtype=layer.dtype_policy,
             name=name,
         )
 
-    def finish(self, signal: Signal, name: str) -> Any:
-        if self.readout != "sequence":
+    def finish(self, signal: Signal, name: str) -> keras.KerasTensor:
+        readout = self._options.readout
+        if readout != "sequence":
             if signal.over_time:
-                read = TemporalAvgPool if self.readout == "average" else LastStep
+                read = TemporalAvgPool if readout == "average" else LastStep
                 dtype = signal.tensor.dtype
                 tensor = read(dtype=dtype, name=self.unused(f"{name}_readout"))(signal.tensor)
                 signal = Signal(tensor, False, signal.name, signal.layer)
@@ -124,18 +142,25 @@ class SpikingCopy(Copy):
         activation = self.plain_activation(signal.layer, name)
         return self._wrapper_of(signal.layer, activation)(activation, name=name)(tensor)
 
-    def _over_time(self, signal: Signal) -> Any:
+    def _over_time(self, signal: Signal) -> keras.KerasTensor:
+        """The tensor of a signal with an axis of time."""
         if signal.over_time:
             return signal.tensor
         if signal.repeated is None:
-            assert self.num_steps is not None
-            if getattr(signal.tensor, "_keras_mask", None) is not None:
-                raise ValueError(
-                    f"convert: a mask of parts of a sample reaches spikes, which cannot carry it, "
-                    f"with the output of {signal.tensor.name!r}, of shape {signal.tensor.shape}. "
-                    "End the mask before, as a recurrent layer with return_sequences=False does, "
-                    "or use mask_zero=False, and keep samples of equal length."
-                )
-            repeat = RepeatOverTime(self.num_steps, name=self.unused("repeat"))
+            _check_no_mask(signal.tensor)
+            num_steps = self._options.num_steps
+            assert num_steps is not None  # else every signal is over time
+            repeat = RepeatOverTime(num_steps, name=self.unused("repeat"))
             signal.repeated = repeat(signal.tensor)
         return signal.repeated
+
+
+def _check_no_mask(tensor: keras.KerasTensor) -> None:
+    # Keras has no public name for the mask of a symbolic tensor.
+    if getattr(tensor, "_keras_mask", None) is not None:
+        raise ValueError(
+            f"convert: a mask of parts of a sample reaches spikes, which cannot carry it, with the "
+            f"output of {tensor.name!r}, of shape {tensor.shape}. End the mask before, as a "
+            "recurrent layer with return_sequences=False does, or use mask_zero=False, and keep "
+            "samples of equal length."
+        )

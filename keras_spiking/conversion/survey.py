@@ -1,4 +1,4 @@
-"""Looks through a model before anything is made: what would spike, and what cannot be converted."""
+"""Looks through a model before it is converted: what would spike, and what cannot be converted."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,48 +7,55 @@ from typing import Any
 import keras
 
 from keras_spiking.conversion import graph, rules, trials
+from keras_spiking.conversion.layer_copy import copy_of
+from keras_spiking.conversion.models import check_model
 from keras_spiking.conversion.operations import Function
+from keras_spiking.conversion.refusals import refusal, refusal_by_step
 
 
 @dataclass(frozen=True)
 class _Value:
     """A tensor of the model.
 
-    The activation of `layer`, which has the name `name`, is not applied yet: it spikes if a layer
-    follows.
+    Attributes:
+        tensor: The symbolic tensor.
+        name: Name of the layer that applied an activation to it, or "".
+        layer: That layer, or None.
     """
 
-    tensor: Any
+    tensor: keras.KerasTensor
     name: str = ""
     layer: Any = None
 
 
 class Survey:
-    """What is known of a model.
+    """What is known of a model before it is converted.
 
     Args:
         owner: Name of the public function, for errors.
         model: A Sequential or functional model.
-        integrate: What neurons are to integrate, `"activation"` or `"input"`.
+        integrate: What neurons will integrate, `"activation"` or `"input"`.
 
     Attributes:
-        model: The model, functional and not compiled, on the same layers.
-        integrate: What neurons are to integrate.
-        graphs: The graphs of it and of the models nested in it, by the `id` of the model.
-        spiking: Names of the layers whose activation is followed by a layer, in order.
-        not_spiking: Those of layers that one might think would spike, or cannot run at each step
-            alone: with `integrate="input"` they run on the mean of their inputs.
+        model: A functional model on the same layers, not compiled.
+        integrate: What neurons will integrate.
+        graphs: The graphs of the model and of the models nested in it, by the `id` of the model.
+        spiking: Names of the layers whose activation another layer follows, in order. These spike.
+        not_spiking: Names of layers that do not spike, although one might expect it, and of layers
+            that cannot run at each step by itself. With `integrate="input"` they run on the mean of
+            their inputs.
         num_calls: How often each layer is called, by its `id`.
-        final: For each output, the layer whose activation ends it, or None.
-        output_names: Name of the layer (or nested model) that gives each output.
+        final: The layer that has the final activation of each output, or None.
+        output_names: Name of the layer (or nested model) that returns each output.
 
     Raises:
-        TypeError: If `model` is no Keras model.
-        ValueError: If its graph cannot be read, or layers cannot be converted: all are listed.
+        TypeError: If `model` is not a Keras model.
+        ValueError: If its graph cannot be read, or layers cannot be converted. It lists all of
+            them.
     """
 
     def __init__(self, owner: str, model: Any, integrate: str = "activation"):
-        _check_model(owner, model)
+        check_model(owner, model)
         self.model = graph.functional(model)
         self.integrate = integrate
         self.spiking: list[str] = []
@@ -70,23 +77,16 @@ class Survey:
         names = {id(tensor): call.layer.name for call in top.calls for tensor in call.outputs}
         self.output_names = [names.get(id(tensor), tensor.name) for tensor in top.outputs]
 
-    def _visit(
-        self,
-        name: str,
-        layer: Any,
-        arguments: tuple[Any, ...],
-        keywords: dict[str, Any],
-        outputs: list[Any],
-    ) -> Any:
+    def _visit(self, name: str, call: graph.Call) -> _Value | list[_Value]:
+        layer, arguments, keywords, outputs = call
         self.num_calls[id(layer)] += 1
         leaves = keras.tree.flatten((arguments, keywords))
-        received = [each for each in leaves if isinstance(each, _Value)]
+        received = [leaf for leaf in leaves if isinstance(leaf, _Value)]
         has_constants = len(arguments) != 1 or any(
-            not isinstance(each, _Value) for each in keras.tree.flatten(arguments)
+            not isinstance(leaf, _Value) for leaf in keras.tree.flatten(arguments)
         )
-        call = layer, keywords, has_constants, outputs
-        reason = rules.refusal(*call)
-        by_step = rules.refusal_by_step(*call) if reason is None else None
+        reason = refusal(layer, outputs)
+        by_step = refusal_by_step(layer, keywords, has_constants) if reason is None else None
         self._only_by_step &= reason is None
         if self.integrate == "activation":
             reason = reason or by_step
@@ -95,7 +95,7 @@ class Survey:
         elif rules.is_activation(layer) and rules.activation_of(layer) is None:
             return received[0]
         elif by_step is not None:
-            self._add(self.not_spiking, name)
+            _add_name(self.not_spiking, name)
             self._try(name, layer, arguments, keywords)
         for value in received:
             if value.layer is not None:
@@ -105,76 +105,64 @@ class Survey:
         return [_Value(tensor) for tensor in outputs]
 
     def _consume(self, value: _Value) -> None:
+        """Notes whether an activation that another layer follows can spike."""
         shape, dtype = value.tensor.shape, value.tensor.dtype
         if rules.is_elementwise(rules.activation_of(value.layer), shape, dtype):
-            self._add(self.spiking, value.name)
+            _add_name(self.spiking, value.name)
         elif self.integrate == "input":
-            self._add(self.not_spiking, value.name)
+            _add_name(self.not_spiking, value.name)
         else:
             self._refuse(
                 value.name,
                 value.layer,
                 "has a softmax (or the like) that another layer follows, and no neuron can fire at "
                 "a rate that depends on all other neurons. Make it the last layer, or use an "
-                "activation of one element, such as relu.",
+                "activation that treats each element by itself, such as relu.",
             )
 
     def _try(
-        self, name: str, layer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
+        self,
+        name: str,
+        layer: keras.Layer,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
     ) -> None:
-        """Refuses a layer of the user's that is no function of its sample."""
+        """Refuses a layer of the user that is not a function of its sample."""
         if not rules.is_to_be_tried(layer):
             return
         arguments, keywords = keras.tree.map_structure(
-            lambda each: each.tensor if isinstance(each, _Value) else each, (arguments, keywords)
+            lambda leaf: leaf.tensor if isinstance(leaf, _Value) else leaf, (arguments, keywords)
         )
         keywords = {key: keywords[key] for key in keywords if key != "training"}
-        copy = rules.copy_of(layer, name, "keep")
+        copy = copy_of(layer, name, "keep")
         model = graph.call_as_model(copy, arguments, keywords, name)
         copy.set_weights(layer.get_weights())
         if reason := trials.fault_of(model):
             self._refuse(name, layer, reason)
 
-    def _add(self, names: list[str], name: str) -> None:
-        if name not in names:
-            names.append(name)
-
-    def _refuse(self, name: str, layer: Any, reason: str) -> None:
+    def _refuse(self, name: str, layer: keras.Layer | Function, reason: str) -> None:
         kind = layer.operation if isinstance(layer, Function) else layer
         self._problems[name] = (type(kind).__name__, reason)
 
     def _advice(self) -> str:
-        """What to do about layers that are refused only because they run at each step."""
+        """What to do if layers are refused only because they would run at each step."""
         if not self._only_by_step:
             return ""
         return ' with integrate="activation" (with "input" they can, and do not spike)'
 
     def _listed(self) -> str:
-        """What cannot be converted, in one line for each reason."""
+        """The layers that cannot be converted, in one line for each reason."""
         named: dict[str, dict[str, list[str]]] = {}
         for name, (kind, reason) in self._problems.items():
             named.setdefault(reason, {}).setdefault(kind, []).append(repr(name))
         lines = []
         for reason, names in named.items():
-            layers = ", ".join(f"{', '.join(each)} ({kind})" for kind, each in names.items())
-            several = len(names) > 1 or any(len(each) > 1 for each in names.values())
+            layers = ", ".join(f"{', '.join(of_kind)} ({kind})" for kind, of_kind in names.items())
+            several = sum(map(len, names.values())) > 1
             lines.append(f"- {layers}{': each' if several else ''} {reason}")
         return "\n".join(lines)
 
 
-def _check_model(owner: str, model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"{owner}: `model` must be a Keras model; received model={model!r} "
-            f"of type {type(model).__name__}."
-        )
-    if not graph.is_graph(model):
-        if isinstance(model, keras.Sequential):
-            advice = "Call it once on data, or begin it with keras.Input."
-        else:
-            advice = "Make it with keras.Sequential or keras.Model(inputs, outputs)."
-        raise ValueError(
-            f"{owner}: `model` must be a Sequential model that is built, or a functional model, "
-            f"so that its graph can be read; received {model.name!r} of type "
-            f"{type(model).__name__}. {advice}"
-        )
+def _add_name(names: list[str], name: str) -> None:
+    if name not in names:
+        names.append(name)

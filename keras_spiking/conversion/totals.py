@@ -1,4 +1,4 @@
-"""Sums up over batches what the layers and outputs of a spiking model did."""
+"""Sums up, over batches, what the layers and outputs of a spiking model did."""
 
 from collections import Counter
 from typing import Any
@@ -8,23 +8,23 @@ import numpy as np
 from keras_spiking.conversion.calibrate import TopValues
 from keras_spiking.conversion.decisions import Agreement
 from keras_spiking.conversion.probe import Counts
-from keras_spiking.conversion.report import LayerResult, OutputResult, Result
+from keras_spiking.conversion.results import LayerResult, OutputResult, Result
 
 
 class RelativeError:
-    """The root of the mean square of differences, relative to that of the reference."""
+    """The root mean square of differences, divided by the root mean square of the reference."""
 
     def __init__(self) -> None:
         self._difference = self._reference = 0.0
 
     def add(self, values: np.ndarray, reference: np.ndarray) -> None:
-        """Takes the next values and what they should be."""
+        """Adds values, and the reference for them."""
         values, reference = values.astype("float64"), reference.astype("float64")
         self._difference += float(np.sum((values - reference) ** 2))
         self._reference += float(np.sum(reference**2))
 
     def value(self) -> float:
-        """The error so far; infinite if all but the reference is zero."""
+        """The error so far; infinite if the reference is zero and the values are not."""
         if self._reference > 0:
             return float(np.sqrt(self._difference / self._reference))
         return 0.0 if self._difference == 0 else float("inf")
@@ -35,9 +35,9 @@ class LayerTotals:
 
     Args:
         name: Name of the layer.
-        num_samples: How many samples there will be, times the layer's calls.
-        num_steps: Number of steps of each.
-        dt: Their length in seconds.
+        num_samples: How many samples there will be, times the number of calls of the layer.
+        num_steps: Number of time steps.
+        dt: Length of a time step in seconds.
     """
 
     def __init__(self, name: str, num_samples: int, num_steps: int, dt: float):
@@ -54,7 +54,13 @@ class LayerTotals:
         self._off: float | None = None
 
     def add(self, counts: Counts, reference: np.ndarray, off: np.ndarray | None) -> None:
-        """Takes the next samples: what the layer did, the original's activation, what is off."""
+        """Adds samples.
+
+        Args:
+            counts: What the layer did.
+            reference: The activation of the original.
+            off: Which means are off, as `RoundedNetwork.off` returns it.
+        """
         mean, spikes, negative, crowded = counts
         self.num_neurons = int(np.prod(spikes.shape[1:]))
         if self._top is None:
@@ -69,7 +75,7 @@ class LayerTotals:
             self._off = (self._off or 0.0) + float(off.sum())
 
     def result(self, num_inferences: int) -> LayerResult:
-        """What the layer did, in all."""
+        """What the layer did for all samples."""
         assert self._top is not None
         total = self._num_samples * self.num_neurons
         return LayerResult(
@@ -94,43 +100,45 @@ class OutputTotals:
 
     def __init__(self, name: str):
         self.name = name
-        self._agreement, self._accuracy, self._original = Agreement(), Agreement(), Agreement()
+        self._agreement = Agreement()
+        self._accuracy = Agreement()
+        self._original_accuracy = Agreement()
         self._error = RelativeError()
 
     def add(
         self,
-        ours: np.ndarray | None,
-        theirs: np.ndarray | None,
+        decisions: np.ndarray | None,
+        original_decisions: np.ndarray | None,
         labels: np.ndarray | None,
         values: np.ndarray,
-        reference: np.ndarray,
+        original_values: np.ndarray,
     ) -> None:
-        """Takes the next decisions of both models and what is right, and the outputs of both."""
-        self._agreement.add(ours, theirs)
-        self._accuracy.add(ours, labels)
-        self._original.add(theirs, labels)
-        self._error.add(values, reference)
+        """Adds samples: the decisions of both models, the labels, and what both models returned."""
+        self._agreement.add(decisions, original_decisions)
+        self._accuracy.add(decisions, labels)
+        self._original_accuracy.add(original_decisions, labels)
+        self._error.add(values, original_values)
 
     def result(self) -> OutputResult:
-        """What the output did, in all."""
+        """What the output did for all samples."""
         return OutputResult(
             name=self.name,
             agreement=self._agreement.share(),
             accuracy=self._accuracy.share(),
-            original_accuracy=self._original.share(),
+            original_accuracy=self._original_accuracy.share(),
             error=self._error.value(),
         )
 
 
 class ResultTotals:
-    """Sums up what the spiking model did with one length and number of steps.
+    """Sums up what the spiking model did with one `dt` and one number of steps.
 
     Args:
         names: Name of the spiking layer of each call.
         output_names: Name of each output.
         num_samples: How many samples there will be.
-        dt: Length of a step in seconds.
-        num_steps: Number of steps.
+        dt: Length of a time step in seconds.
+        num_steps: Number of time steps.
     """
 
     def __init__(
@@ -149,29 +157,36 @@ class ResultTotals:
     def add_layer(
         self, name: str, counts: Counts, reference: np.ndarray, off: np.ndarray | None
     ) -> None:
-        """Takes one call of a spiking layer on the next samples, as `LayerTotals.add` does."""
+        """Adds one call of a spiking layer, as `LayerTotals.add` does."""
         self._layers[name].add(counts, reference, off)
 
     def add_outputs(
         self,
-        ours: list[np.ndarray | None],
-        theirs: list[np.ndarray | None],
+        decisions: list[np.ndarray | None],
+        original_decisions: list[np.ndarray | None],
         labels: list[np.ndarray | None],
         outputs: list[np.ndarray],
-        references: list[np.ndarray],
+        original_outputs: list[np.ndarray],
     ) -> None:
-        """Takes for each output the next decisions, labels, and values, as `OutputTotals.add`."""
-        for total, *each in zip(
-            self._outputs, ours, theirs, labels, outputs, references, strict=True
+        """Adds samples; each argument has one entry for each output, as `OutputTotals.add` has."""
+        for total, *sample in zip(
+            self._outputs,
+            decisions,
+            original_decisions,
+            labels,
+            outputs,
+            original_outputs,
+            strict=True,
         ):
-            total.add(*each)
-            self._error.add(*each[-2:])
+            total.add(*sample)
+        for values, original_values in zip(outputs, original_outputs, strict=True):
+            self._error.add(values, original_values)
 
     def result(self, not_spiking: tuple[str, ...]) -> Result:
-        """What the model did, in all.
+        """What the model did for all samples.
 
         Args:
-            not_spiking: Names of the layers that `Result` lists.
+            not_spiking: The `not_spiking` of the result.
         """
         layers = self._layers.values()
         outputs = tuple(total.result() for total in self._outputs)
@@ -181,8 +196,8 @@ class ResultTotals:
         return Result(
             dt=self._dt,
             num_steps=self._num_steps,
-            agreement=mean_share([each.agreement for each in outputs]),
-            accuracy=mean_share([each.accuracy for each in outputs]),
+            agreement=mean_share([output.agreement for output in outputs]),
+            accuracy=mean_share([output.accuracy for output in outputs]),
             output_error=self._error.value(),
             mean_rate=spikes / (self._num_samples * neurons * duration),
             spikes=spikes / self._num_samples,
@@ -194,6 +209,6 @@ class ResultTotals:
 
 
 def mean_share(shares: list[float | None]) -> float | None:
-    """The mean of what there is, None of nothing."""
+    """The mean of the shares that are not None; None if all are."""
     known = [share for share in shares if share is not None]
     return float(np.mean(known)) if known else None

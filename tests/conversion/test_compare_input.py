@@ -280,3 +280,21 @@ def test_nothing_runs_as_in_training(rng):
     assert result.layers[0].off == 0
     for one, other in zip(spiking.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:.* run on the mean of their inputs")
+def test_a_mask_within_a_sample_counts_in_a_comparison(rng):
+    data = rng.integers(0, 5, size=(SAMPLES, 6))
+    model = keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            layers.Embedding(5, 4, mask_zero=True),
+            layers.LSTM(8),
+            layers.Dense(8, activation="relu", name="hidden"),
+            layers.Dense(3),
+        ]
+    )
+    spiking = keras_spiking.convert(model, num_steps=100, example_data=data)
+    (result,) = keras_spiking.compare(model, spiking, data).results
+    assert result.layers[0].off == 0
+    assert result.output_error < 0.02
