@@ -109,6 +109,11 @@ class KerasSpikingLayer(WithTimeStep):
         return 1 if self.time_major else 0
 
     @property
+    def _needs_final_states(self) -> bool:
+        """Whether the final states that `run` returns are used."""
+        return self.stateful or self.return_state
+
+    @property
     def states(self) -> list[keras.Variable] | None:
         """The variables that keep the states of a stateful layer, None before it is built."""
         return self._memory.states
@@ -187,7 +192,7 @@ class KerasSpikingLayer(WithTimeStep):
         states = [portable.cast(state, self.state_dtype) for state in states]
 
         def run(inputs: Any, states: list[Any]) -> tuple[Any, list[Any]]:
-            if self.stateful or self.return_state:
+            if self._needs_final_states:
                 return self.run(inputs, states, mask, bool(training))
             return self._outputs(inputs, states, mask, bool(training)), states
 

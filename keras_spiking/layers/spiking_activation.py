@@ -189,8 +189,8 @@ class SpikingActivation(KerasSpikingLayer):
     def initial_states(self, inputs: Any) -> list[Any]:
         shape = ops.shape(inputs)
         shape = (shape[self.batch_axis], *shape[2:])
-        keeps_state = self.stateful or self.return_state
-        if inputs.shape[self.time_axis] == 1 and not keeps_state and self.cell._is_alike_at_first:
+        is_alone = inputs.shape[self.time_axis] == 1 and not self._needs_final_states
+        if is_alone and self.cell._is_alike_at_first:
             return [self.cell._voltage(shape)]
         return self.cell._initial_states(shape)
 
