@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
+from keras_spiking.layers.dt import is_variable
 from keras_spiking.layers.reset import synchronize
-from keras_spiking.layers.time_step import is_variable
 
 
 class DtScheduler(keras.callbacks.Callback):

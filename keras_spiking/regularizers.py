@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking._configs import get_named
+from keras_spiking._named_objects import get_named
 
 
 @keras.saving.register_keras_serializable("keras_spiking")

@@ -12,9 +12,9 @@ from keras_spiking.conversion.calibrate import PERCENTILE, calibrated_scales
 from keras_spiking.conversion.data import checked_data
 from keras_spiking.conversion.spiking_copy import SpikingCopy
 from keras_spiking.conversion.survey import Survey
+from keras_spiking.layers.dt import TimeStep
 from keras_spiking.layers.integration import INTEGRATE
 from keras_spiking.layers.spiking_activation_cell import checked_voltage
-from keras_spiking.layers.time_step import TimeStep
 
 _OWNER = "convert"
 _ARRAYS = (list, tuple, np.ndarray)

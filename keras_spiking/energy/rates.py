@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_spiking.energy.graph import are_masks, makes_mask, walk, without_masks
 from keras_spiking.energy.spikes import Content, emits, is_filter, is_scaling, unwrapped
-from keras_spiking.layers.reset import layers_within
+from keras_spiking.layers.sublayers import layers_within
 
 BATCH_SIZE = 32
 

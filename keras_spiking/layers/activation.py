@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_spiking._configs import get_named
+from keras_spiking._named_objects import get_named
 
 # Where a framework keeps its activations. A function found here is saved as its module and name.
 _MODULES = (

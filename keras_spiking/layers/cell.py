@@ -8,9 +8,9 @@ from keras import ops
 
 from keras_spiking import _checks
 from keras_spiking.kernels import portable
-from keras_spiking.layers.reset import layers_within
+from keras_spiking.layers.dt import TimeStep
 from keras_spiking.layers.shapes import fits, per_sample
-from keras_spiking.layers.time_step import TimeStep
+from keras_spiking.layers.sublayers import layers_within
 
 
 class WithTimeStep(keras.layers.Layer):

@@ -11,9 +11,9 @@ from keras_spiking._types import ConstraintLike, InitializerLike, Shape, Tensor
 from keras_spiking.kernels import portable
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
+from keras_spiking.layers.dt import TimeStep
 from keras_spiking.layers.filter_options import FilterOptions
 from keras_spiking.layers.shapes import as_size
-from keras_spiking.layers.time_step import TimeStep
 from keras_spiking.layers.used_steps import UsedSteps
 
 # Below this time constant, in seconds, a filter passes its input through.

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_spiking import _checks
-from keras_spiking._configs import get_named
+from keras_spiking._named_objects import get_named
 from keras_spiking._types import ConstraintLike, InitializerLike
 from keras_spiking.layers.cell import WithTimeStep
 from keras_spiking.layers.initializers import get_initializer

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_spiking import _checks
-from keras_spiking._configs import get_named
+from keras_spiking._named_objects import get_named
 
 
 def get_initializer(owner: str, name: str, value: Any, positive: bool = False) -> Any:

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_spiking.kernels import portable, running
-from keras_spiking.layers.time import TimeBatched
+from keras_spiking.layers.time_batched import TimeBatched
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
