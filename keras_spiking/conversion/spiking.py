@@ -14,7 +14,7 @@ from keras_spiking.conversion.spiking_copy import SpikingCopy
 from keras_spiking.conversion.survey import Survey
 from keras_spiking.layers.dt import TimeStep
 from keras_spiking.layers.integration import INTEGRATE
-from keras_spiking.layers.spiking_activation_cell import checked_voltage
+from keras_spiking.layers.spiking_options import checked_voltage
 
 _OWNER = "convert"
 _ARRAYS = (list, tuple, np.ndarray)

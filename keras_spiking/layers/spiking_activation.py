@@ -5,21 +5,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_spiking import _checks
-from keras_spiking.layers.activation import get_activation
+from keras_spiking._types import ActivationLike, Shape, Tensor
 from keras_spiking.layers.base import KerasSpikingLayer
-from keras_spiking.layers.integration import INTEGRATE
 from keras_spiking.layers.shapes import as_size
-from keras_spiking.layers.spiking_activation_cell import (
-    SpikingActivationCell,
-    checked_scale,
-    checked_voltage,
-    spiking_config,
-)
+from keras_spiking.layers.spiking_activation_cell import SpikingActivationCell
+from keras_spiking.layers.spiking_options import SpikingOptions
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
-class SpikingActivation(KerasSpikingLayer):
+class SpikingActivation(SpikingOptions, KerasSpikingLayer):
     r"""Turns an activation into spikes at the rate of that activation.
 
     Each unit integrates the activation of its input and emits a spike whenever the integral
@@ -133,7 +127,7 @@ class SpikingActivation(KerasSpikingLayer):
 
     def __init__(
         self,
-        activation: Any,
+        activation: ActivationLike,
         *,
         dt: Any = None,
         seed: int | None = None,
@@ -160,33 +154,21 @@ class SpikingActivation(KerasSpikingLayer):
             go_backwards=go_backwards,
             **kwargs,
         )
-        owner = type(self).__name__
-        self.activation = get_activation(owner, activation)
-        self.seed = _checks.seed(owner, seed)
-        self.spiking_aware_training = _checks.boolean(
-            owner, "spiking_aware_training", spiking_aware_training
-        )
-        self.initial_voltage = checked_voltage(owner, initial_voltage)
-        self.rate_scale = checked_scale(self, rate_scale)
-        self.integrate = _checks.choice(owner, "integrate", integrate, INTEGRATE)
-        self.negative_spikes = _checks.boolean(owner, "negative_spikes", negative_spikes)
-        self._freeze_sublayers()
-
-    def build_cell(self, input_shape: tuple[int | None, ...]) -> SpikingActivationCell:
-        return SpikingActivationCell(
-            as_size(input_shape[2:]),
-            self.activation,
-            dt=self.dt,
-            seed=self.seed,
-            spiking_aware_training=self.spiking_aware_training,
-            initial_voltage=self.initial_voltage,
-            rate_scale=self.rate_scale,
-            integrate=self.integrate,
-            negative_spikes=self.negative_spikes,
-            dtype=self.dtype_policy,
+        self._set_options(
+            activation,
+            seed,
+            spiking_aware_training,
+            initial_voltage,
+            rate_scale,
+            integrate,
+            negative_spikes,
         )
 
-    def initial_states(self, inputs: Any) -> list[Any]:
+    def build_cell(self, input_shape: Shape) -> SpikingActivationCell:
+        size = as_size(input_shape[2:])
+        return SpikingActivationCell(size, dt=self.dt, dtype=self.dtype_policy, **self._options())
+
+    def initial_states(self, inputs: Tensor) -> list[Tensor]:
         shape = ops.shape(inputs)
         shape = (shape[self.batch_axis], *shape[2:])
         is_alone = inputs.shape[self.time_axis] == 1 and not self._needs_final_states
@@ -195,17 +177,14 @@ class SpikingActivation(KerasSpikingLayer):
         return self.cell._initial_states(shape)
 
     def run(
-        self, inputs: Any, states: list[Any], mask: Any, training: bool
-    ) -> tuple[Any, list[Any]]:
+        self, inputs: Tensor, states: list[Tensor], mask: Tensor | None, training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         cell = self.cell
         if mask is not None:
             mask = ops.transpose(mask) if self.time_major else mask
             mask = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(inputs.shape) - 2)))
-            # What is left out may be no number: its gradient would be none either.
+            # A masked step may hold NaN, which would make the gradient NaN too.
             inputs = ops.where(mask, inputs, ops.zeros_like(inputs))
         if training and not cell.always_use_inference:
             return cell._without_spikes(inputs, states, mask, self.time_axis), states
         return cell._spike(inputs, states, mask, self.time_axis)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **spiking_config(self)}
