@@ -9,7 +9,7 @@ from keras import ops
 from keras_spiking import _checks
 from keras_spiking.kernels import portable
 from keras_spiking.layers.dt import TimeStep
-from keras_spiking.layers.shapes import fits, per_sample
+from keras_spiking.layers.shapes import as_shape, fits
 from keras_spiking.layers.sublayers import layers_within
 
 
@@ -156,13 +156,13 @@ class KerasSpikingCell(_WithGivenArguments):
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """Shape of the inputs' feature axes."""
-        return per_sample(self.size)
+        return as_shape(self.size)
 
     @property
     def state_shapes(self) -> list[tuple[int, ...]]:
         """Shape of each state, without the batch axis."""
         sizes = self.state_size if isinstance(self.state_size, list) else [self.state_size]
-        return [per_sample(size) for size in sizes]
+        return [as_shape(size) for size in sizes]
 
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
         """The states before the first step, each `(batch_size, ...)`; zeros unless overridden."""
@@ -234,7 +234,7 @@ class KerasSpikingCell(_WithGivenArguments):
 
     def compute_output_spec(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
         batch = inputs.shape[0]
-        outputs = keras.KerasTensor((batch, *per_sample(self.output_size)), self.compute_dtype)
+        outputs = keras.KerasTensor((batch, *as_shape(self.output_size)), self.compute_dtype)
         return outputs, [
             keras.KerasTensor((batch, *shape), self.state_dtype) for shape in self.state_shapes
         ]

@@ -7,7 +7,7 @@ import keras
 from keras_spiking import kernels
 
 
-def per_sample(size: int | tuple[int, ...]) -> tuple[int, ...]:
+def as_shape(size: int | tuple[int, ...]) -> tuple[int, ...]:
     """A size as the shape of feature axes."""
     return (size,) if isinstance(size, int) else tuple(size)
 
@@ -39,6 +39,12 @@ def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
                 f"{owner}: the feature axes of inputs must have known sizes when the layer is "
                 f"built, for its weights or its state; received shape {shape}. Give them in "
                 "keras.Input."
+            )
+        if layer.stateful and not isinstance(shape[layer.batch_axis], int):
+            raise ValueError(
+                f"{owner}: a layer with stateful=True needs a fixed batch size; received inputs of "
+                f"shape {shape}. Give it to the model's input, as in "
+                "keras.Input(shape, batch_size=32)."
             )
         return
     expected = layer.cell.feature_shape
