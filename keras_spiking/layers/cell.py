@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
+from keras_spiking._types import Shape, Tensor
 from keras_spiking.kernels import portable
 from keras_spiking.layers.dt import TimeStep
 from keras_spiking.layers.shapes import as_shape, fits
@@ -14,10 +15,10 @@ from keras_spiking.layers.sublayers import layers_within
 
 
 class WithTimeStep(keras.layers.Layer):
-    """What cells and layers share: `dt`, and arithmetic on state that is never in half precision.
+    """What cells and layers share: `dt`, and state that is never in half precision.
 
-    `autocast` is off, for variables too: state and time constants stay in `state_dtype`, and inputs
-    are cast to `compute_dtype` where they enter.
+    `autocast` is off, also for variables: state and time constants stay in `state_dtype`. Inputs
+    are cast to `compute_dtype` when the layer is called.
     """
 
     def __init__(self, dt: Any, **kwargs: Any):
@@ -25,9 +26,9 @@ class WithTimeStep(keras.layers.Layer):
         self._time_step = TimeStep(type(self).__name__, dt)
 
     def add_weight(self, *args: Any, autocast: bool = False, **kwargs: Any) -> Any:
-        """As in Keras, but read in its own type.
+        """Makes a weight as Keras does, but one that is always read in its own type.
 
-        A layer that is called by itself, in no model, would else see its weights in half precision.
+        Otherwise a layer that is called outside of a model would read it in half precision.
         """
         return super().add_weight(*args, autocast=autocast, **kwargs)
 
@@ -47,7 +48,7 @@ class WithTimeStep(keras.layers.Layer):
         return unique(super().variables + self._time_step.variables)
 
     def _freeze_sublayers(self) -> None:
-        """Freezes the layers within a frozen one: Keras does not freeze those it gets later."""
+        """Freezes the layers within a frozen one. Keras leaves out those that are added later."""
         if not self.trainable:
             for layer in layers_within(self):
                 layer.trainable = False
@@ -56,16 +57,18 @@ class WithTimeStep(keras.layers.Layer):
         return {**super().get_config(), "dt": self._time_step.as_float()}
 
 
-# Of a cell's arguments, those that most subclasses set themselves.
+# Arguments that most subclasses set themselves, in place of taking them.
 _ARGUMENTS = ("state_size", "output_size", "always_use_inference")
 
 
 class _WithGivenArguments(WithTimeStep):
     """Remembers which of `_ARGUMENTS` its constructor was given.
 
-    Whether they belong in the config depends on whether a subclass takes them or sets them itself:
-    so they do where they were given. This is a class of its own because a class with a `__new__`
-    of any arguments hides those of its `__init__` from editors and `inspect.signature`.
+    These are in the config. Others are not, because a subclass that sets one itself need not take
+    it as an argument, and could not be made from a config that has it.
+
+    `__new__` sees what the constructor was given. It is in a class of its own, because editors and
+    `inspect.signature` show the arguments of `__new__` if a class has both that and `__init__`.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "_WithGivenArguments":
@@ -137,8 +140,8 @@ class KerasSpikingCell(_WithGivenArguments):
         else:
             several = isinstance(state_size, list)
             sizes = [
-                _checks.size(owner, "state_size", each)
-                for each in (state_size if several else [state_size])
+                _checks.size(owner, "state_size", one)
+                for one in (state_size if several else [state_size])
             ]
             self.state_size = sizes if several or not isinstance(sizes[0], int) else sizes[0]
         self.always_use_inference = _checks.boolean(
@@ -164,18 +167,18 @@ class KerasSpikingCell(_WithGivenArguments):
         sizes = self.state_size if isinstance(self.state_size, list) else [self.state_size]
         return [as_shape(size) for size in sizes]
 
-    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
+    def get_initial_state(self, batch_size: int | Tensor | None = None) -> list[Tensor]:
         """The states before the first step, each `(batch_size, ...)`; zeros unless overridden."""
         return [ops.zeros((batch_size, *shape), self.state_dtype) for shape in self.state_shapes]
 
-    def _per_sample(self, state: Any, batch_size: Any) -> Any:
-        """Repeats `state`, that of one sample, `batch_size` times.
+    def _per_sample(self, state: Tensor, batch_size: int | Tensor | None) -> Tensor:
+        """Repeats the state of one sample `batch_size` times.
 
-        In memory too: torch cannot assign to a variable that is one number seen many times.
+        The result is a copy: torch cannot assign to a variable whose elements share memory.
         """
         return ops.copy(ops.broadcast_to(state, (batch_size, *self.state_shapes[0])))
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates weights; `input_shape` is `(batch, ...)`, with the feature axes of `size`."""
         if not fits(tuple(input_shape)[1:], self.feature_shape):
             raise ValueError(
@@ -183,7 +186,9 @@ class KerasSpikingCell(_WithGivenArguments):
                 f"feature axes of size={self.size}; received shape {tuple(input_shape)}."
             )
 
-    def call(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
+    def call(
+        self, inputs: Tensor, states: Tensor | list[Tensor], training: bool | None = None
+    ) -> Any:
         inputs = portable.cast(inputs, self.compute_dtype)
         states = [self._checked_state(state) for state in keras.tree.flatten(states)]
         if training and not self.always_use_inference:
@@ -192,8 +197,8 @@ class KerasSpikingCell(_WithGivenArguments):
             outputs, new_states = self.call_inference(inputs, states)
         return portable.cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
 
-    def _checked_state(self, state: Any) -> Any:
-        """A state in `state_dtype`, if nothing of it is lost."""
+    def _checked_state(self, state: Tensor) -> Tensor:
+        """Casts a state to `state_dtype`, and refuses one that was rounded to half precision."""
         received = keras.backend.standardize_dtype(state.dtype)
         if received in ("float16", "bfloat16"):
             raise TypeError(
@@ -205,7 +210,7 @@ class KerasSpikingCell(_WithGivenArguments):
             )
         return ops.cast(state, self.state_dtype)
 
-    def call_training(self, inputs: Any, states: list[Any]) -> Any:
+    def call_training(self, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Runs one step in training.
 
         Args:
@@ -217,7 +222,7 @@ class KerasSpikingCell(_WithGivenArguments):
         """
         return self.call_inference(inputs, states)
 
-    def call_inference(self, inputs: Any, states: list[Any]) -> Any:
+    def call_inference(self, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Runs one step: what a subclass must define.
 
         Args:
@@ -232,7 +237,9 @@ class KerasSpikingCell(_WithGivenArguments):
             "which returns `(outputs, new_states)`."
         )
 
-    def compute_output_spec(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
+    def compute_output_spec(
+        self, inputs: Tensor, states: Tensor | list[Tensor], training: bool | None = None
+    ) -> Any:
         batch = inputs.shape[0]
         outputs = keras.KerasTensor((batch, *as_shape(self.output_size)), self.compute_dtype)
         return outputs, [

@@ -42,14 +42,15 @@ def reset_states(model: keras.layers.Layer) -> None:
 
 
 def synchronize(model: keras.layers.Layer) -> None:
-    """Brings variables up to date, and their next assignment into effect, while a model trains.
+    """Brings variables up to date while a model trains, so that they can be read and assigned.
 
-    Only the JAX trainer needs it: during an epoch it keeps the values to itself.
+    Only the JAX trainer needs it: during an epoch, it keeps the values to itself.
     """
     if keras.backend.backend() == "jax" and isinstance(model, keras.Model):
         model.jax_state_sync()
 
 
 def _held_by_trainer(variable: keras.Variable) -> bool:
-    """Whether the JAX trainer has taken the value away for the length of an epoch."""
+    """Whether the JAX trainer keeps the value to itself during an epoch."""
+    # The public `value` does not tell: it gives a placeholder, or raises an unrelated error.
     return vars(variable).get("_value", variable) is None and keras.backend.backend() == "jax"
