@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
+from keras_spiking._types import Tensor
 from keras_spiking.layers.dt import is_variable
 from keras_spiking.layers.reset import synchronize
 
@@ -44,7 +45,9 @@ class DtScheduler(keras.callbacks.Callback):
     >>> callback = keras_spiking.callbacks.DtScheduler(dt, schedule)
     """
 
-    def __init__(self, dt: Any, scheduler: Callable[[int], Any], verbose: bool = False):
+    def __init__(
+        self, dt: keras.Variable, scheduler: Callable[[int], float | Tensor], verbose: bool = False
+    ):
         super().__init__()
         owner = type(self).__name__
         if not is_variable(dt):
@@ -78,10 +81,10 @@ class DtScheduler(keras.callbacks.Callback):
         self._num_batches = 0
         self._optimizer_count_before = 0
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._training = False
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_start = self._batches_before(epoch)
         self._training = True
         self._num_batches = 0
@@ -91,13 +94,13 @@ class DtScheduler(keras.callbacks.Callback):
             dt = float(ops.convert_to_numpy(self.dt))
             print(f"DtScheduler epoch={epoch} dt={dt:.4f}")
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._set(self._epoch_start + batch)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._num_batches = batch + 1
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.model.steps_per_execution != 1:
             # Keras counts the last execution as a full one, also if it found fewer batches.
             counted = self._optimizer_count() - self._optimizer_count_before

@@ -58,7 +58,10 @@ def tidy_signature(
         parameters = list(inspect.signature(thing.__init__).parameters.values())[1:]
         signature = stringify_signature(inspect.Signature(parameters), unqualified_typehints=True)
     signature = re.sub(
-        r": ~?(?:typing\.)?Any\b(?! \|)( = )?", lambda match: "=" if match[1] else "", signature
+        # A tensor or None is `Any | None`.
+        r": ~?(?:typing\.)?Any\b(?: \| [\w.~\[\]]+)*( = )?",
+        lambda match: "=" if match[1] else "",
+        signature,
     )
     if returns and re.fullmatch(r"~?(typing\.)?Any", returns):
         returns = None

@@ -10,6 +10,7 @@ from keras_spiking import _checks, kernels
 from keras_spiking._types import Shape, Tensor
 from keras_spiking.kernels import portable
 from keras_spiking.layers.cell import KerasSpikingCell
+from keras_spiking.layers.dt import DtLike
 from keras_spiking.layers.shapes import (
     as_shape,
     check_inputs,
@@ -72,7 +73,7 @@ class KerasSpikingLayer(Stateful):
 
     def __init__(
         self,
-        dt: Any = None,
+        dt: DtLike = None,
         return_sequences: bool = True,
         return_state: bool = False,
         stateful: bool = False,

@@ -1,6 +1,7 @@
 """One time step, and what cells and layers share."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ from keras import ops
 from keras_spiking import _checks
 from keras_spiking._types import Shape, Tensor
 from keras_spiking.kernels import portable
-from keras_spiking.layers.dt import TimeStep
+from keras_spiking.layers.dt import DtLike, TimeStep
 from keras_spiking.layers.shapes import as_shape, fits
 from keras_spiking.layers.sublayers import layers_within
 
@@ -21,7 +22,7 @@ class WithTimeStep(keras.layers.Layer):
     are cast to `compute_dtype` when the layer is called.
     """
 
-    def __init__(self, dt: Any, **kwargs: Any):
+    def __init__(self, dt: DtLike, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self._time_step = TimeStep(type(self).__name__, dt)
 
@@ -33,7 +34,7 @@ class WithTimeStep(keras.layers.Layer):
         return super().add_weight(*args, autocast=autocast, **kwargs)
 
     @property
-    def dt(self) -> Any:
+    def dt(self) -> float | keras.Variable:
         """Length of a time step in seconds: a number, or the variable it was made with."""
         return self._time_step.value
 
@@ -121,9 +122,9 @@ class KerasSpikingCell(_WithGivenArguments):
 
     def __init__(
         self,
-        size: Any,
-        state_size: Any = None,
-        dt: Any = None,
+        size: int | Sequence[int],
+        state_size: int | tuple[int, ...] | list[int | tuple[int, ...]] | None = None,
+        dt: DtLike = None,
         always_use_inference: bool = True,
         *,
         output_size: Any = None,
@@ -138,12 +139,10 @@ class KerasSpikingCell(_WithGivenArguments):
         if state_size is None:
             self.state_size = self._default_state_size
         else:
-            several = isinstance(state_size, list)
-            sizes = [
-                _checks.size(owner, "state_size", one)
-                for one in (state_size if several else [state_size])
-            ]
-            self.state_size = sizes if several or not isinstance(sizes[0], int) else sizes[0]
+            given = state_size if isinstance(state_size, list) else [state_size]
+            sizes = [_checks.size(owner, "state_size", size) for size in given]
+            is_number = given is not state_size and isinstance(sizes[0], int)
+            self.state_size = sizes[0] if is_number else sizes
         self.always_use_inference = _checks.boolean(
             owner, "always_use_inference", always_use_inference
         )

@@ -1,7 +1,7 @@
 """The length of a time step: a number of seconds, or a variable that may change."""
 
 import sys
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 import keras
 from keras import ops
@@ -10,10 +10,13 @@ from keras_spiking import _checks
 from keras_spiking._types import Tensor
 from keras_spiking.config import default
 
+# None for `keras_spiking.default.dt`. On TensorFlow, the variable may also be a `tf.Variable`.
+DtLike: TypeAlias = float | keras.Variable | None
+
 _MEANING = "a positive, finite number of seconds or a keras.Variable"
 
 
-def is_variable(value: Any) -> bool:
+def is_variable(value: Any) -> TypeGuard[keras.Variable]:
     """Whether this is a `keras.Variable`, or, where TensorFlow is the backend, a `tf.Variable`."""
     if keras.backend.backend() == "tensorflow":
         return isinstance(value, (keras.Variable, sys.modules["tensorflow"].Variable))
@@ -31,7 +34,7 @@ class TimeStep:
         dt: Number of seconds, scalar variable, or None for `keras_spiking.default.dt`.
     """
 
-    def __init__(self, owner: str, dt: Any):
+    def __init__(self, owner: str, dt: DtLike):
         if dt is None:
             dt = default.dt
         if is_variable(dt):

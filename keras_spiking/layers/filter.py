@@ -11,7 +11,7 @@ from keras_spiking._types import ConstraintLike, InitializerLike, Shape, Tensor
 from keras_spiking.kernels import portable
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
-from keras_spiking.layers.dt import TimeStep
+from keras_spiking.layers.dt import DtLike, TimeStep
 from keras_spiking.layers.filter_options import FilterOptions
 from keras_spiking.layers.shapes import as_size
 from keras_spiking.layers.used_steps import UsedSteps
@@ -59,10 +59,10 @@ class FilterCell(FilterOptions, KerasSpikingCell):
 
     def __init__(
         self,
-        size: Any,
+        size: int | Sequence[int],
         tau_initializer: InitializerLike,
         *,
-        dt: Any = None,
+        dt: DtLike = None,
         apply_during_training: bool = True,
         level_initializer: InitializerLike = "zeros",
         initial_level_constraint: ConstraintLike = None,
@@ -149,7 +149,7 @@ class FilterLayer(FilterOptions, KerasSpikingLayer):
         self,
         tau_initializer: InitializerLike,
         *,
-        dt: Any = None,
+        dt: DtLike = None,
         apply_during_training: bool = True,
         level_initializer: InitializerLike = "zeros",
         initial_level_constraint: ConstraintLike = None,

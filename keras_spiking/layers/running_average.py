@@ -1,6 +1,7 @@
 """A layer applied to the mean of its inputs so far, for layers that are not linear."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -68,8 +69,12 @@ class RunningAverage(TimeBatched):
         return self.run(inputs, None, training=training, mask=mask)[0]
 
     def run(
-        self, inputs: Any, states: Any, training: bool | None = None, mask: Any = None
-    ) -> tuple[Any, list[Any]]:
+        self,
+        inputs: Any,
+        states: list[Tensor] | None,
+        training: bool | None = None,
+        mask: Any = None,
+    ) -> tuple[Any, list[Tensor]]:
         """Runs one piece of time after another. The layer must be built.
 
         Args:
@@ -91,48 +96,50 @@ class RunningAverage(TimeBatched):
         before = None if states is None else iter(states)
         ends = []
 
-        def next_state(sequence: Tensor) -> Tensor:
-            return _zero_state(sequence) if before is None else next(before)
+        def go_on(
+            run: Callable[[Tensor, Tensor], Tensor], sequence: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            """Runs on from the end of the piece before; returns the result, and that end."""
+            start = _zero_state(sequence) if before is None else next(before)
+            result = run(sequence, start)
+            ends.append(portable.last_step(result, start, 1))
+            return result, start
+
+        def without_masked(tensor: Tensor) -> Tensor:
+            if used is None:
+                return tensor
+            # Not a product: a masked step may hold NaN.
+            return ops.where(_beside(tensor, used), tensor, ops.zeros_like(tensor))
 
         ones = ops.ones(ops.shape(tensors[0])[:2], "bool") if used is None else used
-        ones = ops.cast(ones, self._sum_dtype)
-        start = next_state(ones)
-        steps = running.running_sum(ones, start)
-        ends.append(portable.last_step(steps, start, 1))
-        counted = ops.where(steps > 1.0, steps, 1.0)
+        steps, _ = go_on(running.running_sum, ops.cast(ones, self._sum_dtype))
+        at_least_one = ops.where(steps > 1.0, steps, 1.0)
 
         def mean(tensor: Tensor) -> Tensor:
             if not _is_float(tensor):
                 return tensor
-            tensor = ops.cast(tensor, self._sum_dtype)
-            if used is not None:
-                # A masked step may hold NaN.
-                tensor = ops.where(_beside(tensor, used), tensor, ops.zeros_like(tensor))
-            start = next_state(tensor)
-            total = running.running_sum(tensor, start)
-            ends.append(portable.last_step(total, start, 1))
-            return portable.cast(total / _beside(tensor, counted), self.compute_dtype)
+            tensor = without_masked(ops.cast(tensor, self._sum_dtype))
+            total, _ = go_on(running.running_sum, tensor)
+            return portable.cast(total / _beside(tensor, at_least_one), self.compute_dtype)
+
+        def hold(total: Tensor, start: Tensor) -> Tensor:
+            return total if used is None else _held(total, start, used)
 
         def change(tensor: Tensor) -> Tensor:
             if not _is_float(tensor):
-                if used is None:
-                    return tensor
-                return ops.where(_beside(tensor, used), tensor, ops.zeros_like(tensor))
+                return without_masked(tensor)
             total = ops.cast(tensor, self._sum_dtype) * _beside(tensor, steps)
-            start = next_state(total)
-            if used is not None:
-                total = _held(total, start, used)
-            ends.append(portable.last_step(total, start, 1))
+            total, start = go_on(hold, total)
             return portable.cast(running.differences(total, start), tensor.dtype)
 
         means = keras.tree.map_structure(mean, inputs)
         outputs = super().call(means, training=training)
         return keras.tree.map_structure(change, outputs), ends
 
-    def _one_step(self, inputs: Any, training: bool | None) -> tuple[Any, list[Any]]:
+    def _one_step(self, inputs: Any, training: bool | None) -> tuple[Any, list[Tensor]]:
         """Runs the first step alone, which takes no mean."""
 
-        def at_end(sequence: Any) -> list[Any]:
+        def at_end(sequence: Any) -> list[Tensor]:
             tensors = filter(_is_float, keras.tree.flatten(sequence))
             return [ops.cast(tensor[:, 0], self._sum_dtype) for tensor in tensors]
 

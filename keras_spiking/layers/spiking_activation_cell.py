@@ -1,6 +1,6 @@
 """One time step of an activation that spikes, and the kernels that run a whole sequence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,9 +8,10 @@ import numpy as np
 from keras import ops
 
 from keras_spiking import _checks, kernels
-from keras_spiking._types import ActivationLike, Shape, Tensor
+from keras_spiking._types import ActivationLike, InitializerLike, Shape, Tensor
 from keras_spiking.kernels import portable
 from keras_spiking.layers.cell import KerasSpikingCell
+from keras_spiking.layers.dt import DtLike
 from keras_spiking.layers.integration import (
     EXACT,
     InputState,
@@ -60,14 +61,14 @@ class SpikingActivationCell(SpikingOptions, KerasSpikingCell):
 
     def __init__(
         self,
-        size: Any,
+        size: int | Sequence[int],
         activation: ActivationLike,
         *,
-        dt: Any = None,
+        dt: DtLike = None,
         seed: int | None = None,
         spiking_aware_training: bool = True,
-        initial_voltage: Any = "random_uniform",
-        rate_scale: Any = 1.0,
+        initial_voltage: InitializerLike | np.ndarray = "random_uniform",
+        rate_scale: float | Sequence[float] | np.ndarray = 1.0,
         integrate: str = "activation",
         negative_spikes: bool = True,
         **kwargs: Any,

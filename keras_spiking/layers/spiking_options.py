@@ -1,5 +1,6 @@
 """The options that `SpikingActivation` and its cell share: their checks and config."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking._types import ActivationLike, Tensor
+from keras_spiking._types import ActivationLike, InitializerLike, Tensor
 from keras_spiking.layers.activation import get_activation, serialize_activation
 from keras_spiking.layers.cell import WithTimeStep
 from keras_spiking.layers.initializers import get_initializer
@@ -22,8 +23,8 @@ class SpikingOptions(WithTimeStep):
         activation: ActivationLike,
         seed: int | None,
         spiking_aware_training: bool,
-        initial_voltage: Any,
-        rate_scale: Any,
+        initial_voltage: InitializerLike | np.ndarray,
+        rate_scale: float | Sequence[float] | np.ndarray,
         integrate: str,
         negative_spikes: bool,
     ) -> None:

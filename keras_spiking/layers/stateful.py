@@ -8,6 +8,7 @@ from keras import ops
 from keras_spiking import _checks
 from keras_spiking._types import Tensor
 from keras_spiking.layers.cell import KerasSpikingCell, WithTimeStep, unique
+from keras_spiking.layers.dt import DtLike
 from keras_spiking.layers.memory import Memory
 from keras_spiking.layers.shapes import check_not_run_again, check_states
 
@@ -17,7 +18,7 @@ class Stateful(WithTimeStep):
 
     cell: KerasSpikingCell
 
-    def __init__(self, dt: Any, stateful: bool, **kwargs: Any):
+    def __init__(self, dt: DtLike, stateful: bool, **kwargs: Any):
         super().__init__(dt=dt, **kwargs)
         self.stateful = _checks.boolean(type(self).__name__, "stateful", stateful)
         self._memory = Memory()
