@@ -55,7 +55,13 @@ def tidy_signature(
         return None
     if what == "class":
         # Keras defines `__new__(cls, *args, **kwargs)`, and Sphinx would show that.
-        parameters = list(inspect.signature(thing.__init__).parameters.values())[1:]
+        parameters = [
+            # The text tells better than its type what may be a name, a config or a function.
+            parameter.replace(annotation=parameter.empty)
+            if "dict[str" in str(parameter.annotation)
+            else parameter
+            for parameter in inspect.signature(thing.__init__).parameters.values()
+        ][1:]
         signature = stringify_signature(inspect.Signature(parameters), unqualified_typehints=True)
     signature = re.sub(
         # A tensor or None is `Any | None`.
