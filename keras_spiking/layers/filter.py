@@ -56,6 +56,10 @@ class FilterCell(FilterOptions, KerasSpikingCell):
     """
 
     trainable_initial_state = True
+    initial_level: keras.Variable
+    tau: keras.Variable
+    # Returns the cell whose weights this one uses too. None where it makes its own.
+    _other: Callable[[], "FilterCell"] | None = None
 
     def __init__(
         self,
@@ -84,11 +88,6 @@ class FilterCell(FilterOptions, KerasSpikingCell):
             initial_level_constraint,
             tau_constraint,
         )
-
-    initial_level: keras.Variable
-    tau: keras.Variable
-    # Returns the cell whose weights this one uses too. None where it makes its own.
-    _other: Callable[[], "FilterCell"] | None = None
 
     @property
     def _weight_shape(self) -> tuple[int, ...]:
@@ -144,6 +143,7 @@ class FilterLayer(FilterOptions, KerasSpikingLayer):
     """A layer over a `FilterCell`, which a subclass names in `_cell_class`."""
 
     _cell_class: type[FilterCell]
+    _other: Callable[[], FilterCell] | None = None
 
     def __init__(
         self,
@@ -186,8 +186,6 @@ class FilterLayer(FilterOptions, KerasSpikingLayer):
         )
         cell._other = self._other
         return cell
-
-    _other: Callable[[], FilterCell] | None = None
 
     def _share_weights(self, layer: "FilterLayer") -> None:
         """Makes this layer, which is not built yet, use the weights of one that is."""
