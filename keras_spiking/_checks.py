@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-# Backends count with 32 bits. It also keeps a file from asking for terabytes by a single number.
-_MOST = 2**31 - 1
+# Backends count with 32 bits. The limit also keeps a file from asking for terabytes of memory.
+_LARGEST_INTEGER = 2**31 - 1
 
 
 def number(owner: str, name: str, value: Any, meaning: str = "a number") -> float:
@@ -30,7 +30,7 @@ def number(owner: str, name: str, value: Any, meaning: str = "a number") -> floa
 
 
 def positive_number(owner: str, name: str, value: Any, meaning: str = "a number") -> float:
-    """Accepts a finite number above zero, of a size that float32 can compute with."""
+    """Accepts a finite number above zero that float32 can compute with."""
     accepted = number(owner, name, value, meaning)
     if accepted <= 0:
         raise ValueError(
@@ -53,7 +53,7 @@ def positive_integer(owner: str, name: str, value: Any) -> int:
         )
     if value <= 0:
         raise ValueError(f"{owner}: `{name}` must be a positive integer; received {name}={value}.")
-    if value > _MOST:
+    if value > _LARGEST_INTEGER:
         raise ValueError(f"{owner}: `{name}` must be below 2**31; received {name}={value}.")
     return int(value)
 
@@ -93,37 +93,37 @@ def seed(owner: str, value: Any) -> int | None:
 
 
 def axes(owner: str, value: Any) -> int | tuple[int, ...]:
-    """Accepts an axis or several, without repetition."""
+    """Accepts one axis, or several different ones."""
     several = isinstance(value, (list, tuple))
-    as_tuple: Sequence[Any] = value if several else (value,)
-    if not as_tuple or not all(
-        isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) for axis in as_tuple
+    given: Sequence[Any] = value if several else (value,)
+    if not given or not all(
+        isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) for axis in given
     ):
         raise TypeError(
             f"{owner}: `axis` must be an integer or a tuple of integers; received axis={value!r}."
         )
-    if len(set(as_tuple)) < len(as_tuple):
+    if len(set(given)) < len(given):
         raise ValueError(f"{owner}: `axis` must not name an axis twice; received axis={value!r}.")
-    return tuple(int(axis) for axis in as_tuple) if several else int(value)
+    return tuple(int(axis) for axis in given) if several else int(value)
 
 
 def size(owner: str, name: str, value: Any) -> int | tuple[int, ...]:
     """Accepts a positive integer or several, as the shape of feature axes."""
     if getattr(value, "rank", None) is not None and hasattr(value, "as_list"):
-        value = value.as_list()  # of a tf.TensorShape
+        value = value.as_list()  # a tf.TensorShape
     several = isinstance(value, (list, tuple))
-    each: Sequence[Any] = value if several else (value,)
-    if not each or not all(
-        isinstance(units, (int, np.integer)) and not isinstance(units, bool) for units in each
+    sizes: Sequence[Any] = value if several else (value,)
+    if not sizes or not all(
+        isinstance(units, (int, np.integer)) and not isinstance(units, bool) for units in sizes
     ):
         raise TypeError(
             f"{owner}: `{name}` must be a positive integer or a tuple of them; "
             f"received {name}={value!r}."
         )
-    if any(units <= 0 for units in each):
+    if any(units <= 0 for units in sizes):
         raise ValueError(f"{owner}: `{name}` must be positive; received {name}={value!r}.")
-    if math.prod(map(int, each)) > _MOST:
+    if math.prod(map(int, sizes)) > _LARGEST_INTEGER:
         raise ValueError(
             f"{owner}: `{name}` must be fewer than 2**31 units in all; received {name}={value!r}."
         )
-    return tuple(int(units) for units in each) if several else int(value)
+    return tuple(int(units) for units in sizes) if several else int(value)

@@ -1,8 +1,8 @@
 """Loads the package's parts when they are first used, or as soon as Keras is.
 
-`keras_spiking.pytorch` must import without Keras, so `keras_spiking` itself cannot import it.
-Yet `keras.saving.load_model` finds our classes only if they are registered, which importing
-them does. So they are imported on first use or together with Keras, whichever comes first.
+`keras_spiking.pytorch` must import without Keras, so `keras_spiking` cannot import Keras itself.
+But `keras.saving.load_model` finds our classes only if they are registered, and importing them
+does that. So they are imported on first use or together with Keras, whichever comes first.
 """
 
 import importlib
@@ -47,10 +47,11 @@ def _load(submodules: Sequence[str]) -> None:
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder):
-    """Lets the other finders find Keras, and imports our parts once Keras has run.
+    """Lets the other finders find Keras, and imports our parts once Keras has run."""
 
-    It stays until then: whoever only asks whether there is a Keras, finds it too.
-    """
+    # No plainer way has this. Keras loads registered classes only, and has no entry points for
+    # packages. `import keras_spiking, tensorflow`, in the order that tools sort them, would leave
+    # `load_model` without our classes; importing Keras here costs users of PyTorch alone seconds.
 
     def __init__(self, submodules: Sequence[str]):
         self.submodules = submodules
@@ -60,19 +61,19 @@ class _AfterKeras(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname != "keras":
             return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    self._load_after(spec.loader)
-                return spec
-        return None
+        others = [finder for finder in sys.meta_path if finder is not self]
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next(filter(None, specs), None)
+        if spec is not None and spec.loader is not None:
+            self._load_after(spec.loader)
+        return spec
 
     def _load_after(self, loader: importlib.abc.Loader) -> None:
         run = loader.exec_module
 
         def run_keras_then_ours(module: ModuleType) -> None:
             run(module)
+            # `importlib.util.find_spec` only asks for Keras, so the finder stays until it has run.
             if module.__name__ == "keras" and self in sys.meta_path:
                 sys.meta_path.remove(self)
                 _load(self.submodules)

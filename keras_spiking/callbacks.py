@@ -7,8 +7,9 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
+from keras_spiking._types import Tensor
+from keras_spiking.layers.dt import is_variable
 from keras_spiking.layers.reset import synchronize
-from keras_spiking.layers.time_step import is_variable
 
 
 class DtScheduler(keras.callbacks.Callback):
@@ -21,19 +22,19 @@ class DtScheduler(keras.callbacks.Callback):
         dt: The variable that layers were made with: a `keras.Variable`, or, on TensorFlow, a
             `tf.Variable`; in seconds.
         scheduler: `keras.optimizers.schedules.LearningRateSchedule`, or any function of the step,
-            that gives `dt` in seconds. Steps count training batches over all epochs, from 0;
-            with `initial_epoch`, or after `BackupAndRestore` has restored an epoch, from where
-            that epoch begins. In data of unknown length, that is the number of batches that this
-            callback has seen in the epochs before, or else the optimizer, which a restored model
-            remembers; those epochs must then have been of unknown length too. With
-            `steps_per_execution`, `dt` is that of an execution's first step.
+            that gives `dt` in seconds. Steps count training batches over all epochs, from 0. With
+            `initial_epoch`, or after `BackupAndRestore` has restored an epoch, the batches of the
+            epochs before count too. If the length of the data is unknown, their number is what
+            this callback has counted, or, in a new process, what the restored model's optimizer
+            has counted; the data must then have been of unknown length before, too. With
+            `steps_per_execution`, all steps of one execution use the `dt` of its first step.
         verbose: Whether to print `dt` at the beginning of each epoch.
 
     Raises:
         TypeError: If `dt` is not a variable of a float type, `scheduler` cannot be called or,
-            during training, gives no number.
-        ValueError: If `dt` has not the shape `()` or, during training, `scheduler` gives a number
-            that is not positive and finite.
+            during training, does not give a number.
+        ValueError: If the shape of `dt` is not `()` or, during training, `scheduler` gives a
+            number that is not positive and finite.
 
     Example:
 
@@ -44,7 +45,9 @@ class DtScheduler(keras.callbacks.Callback):
     >>> callback = keras_spiking.callbacks.DtScheduler(dt, schedule)
     """
 
-    def __init__(self, dt: Any, scheduler: Callable[[int], Any], verbose: bool = False):
+    def __init__(
+        self, dt: keras.Variable, scheduler: Callable[[int], float | Tensor], verbose: bool = False
+    ):
         super().__init__()
         owner = type(self).__name__
         if not is_variable(dt):
@@ -75,37 +78,38 @@ class DtScheduler(keras.callbacks.Callback):
         self._next_epoch = 0
         self._next_step = 0
         self._epoch_start = 0
-        self._seen = 0
-        self._counted_by_optimizer = 0
+        self._num_batches = 0
+        self._optimizer_count_before = 0
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._training = False
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_start = self._batches_before(epoch)
         self._training = True
-        self._seen = 0
-        self._counted_by_optimizer = self._optimizer_count()
+        self._num_batches = 0
+        self._optimizer_count_before = self._optimizer_count()
         self._set(self._epoch_start)
         if self.verbose:
             dt = float(ops.convert_to_numpy(self.dt))
             print(f"DtScheduler epoch={epoch} dt={dt:.4f}")
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._set(self._epoch_start + batch)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._seen = batch + 1
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._num_batches = batch + 1
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.model.steps_per_execution != 1:
-            # The last execution may have found fewer batches; Keras counts it as a full one.
-            self._seen = min(self._seen, self._optimizer_count() - self._counted_by_optimizer)
-        # Not before: an epoch that was cut short is restored from its beginning.
-        self._next_epoch, self._next_step = epoch + 1, self._epoch_start + self._seen
+            # Keras counts the last execution as a full one, also if it found fewer batches.
+            counted = self._optimizer_count() - self._optimizer_count_before
+            self._num_batches = min(self._num_batches, counted)
+        # Set at the end only: an epoch that is interrupted is restored from its beginning.
+        self._next_epoch, self._next_step = epoch + 1, self._epoch_start + self._num_batches
 
     def _batches_before(self, epoch: int) -> int:
-        """Batches in the epochs before this one."""
+        """The number of batches in the epochs before this one."""
         steps = self.params.get("steps")
         if steps is not None:
             return epoch * steps
@@ -117,11 +121,11 @@ class DtScheduler(keras.callbacks.Callback):
         return max(self._optimizer_count() - ends_counted, 0)
 
     def _optimizer_count(self) -> int:
-        """Batches that the optimizer has seen; a restored one remembers."""
-        # `optimizer.iterations` leaves out those whose gradients it only accumulates.
+        """The number of batches that the optimizer has counted, also before it was restored."""
+        # `optimizer.iterations` leaves out batches whose gradients are only accumulated.
         optimizer = getattr(self.model, "optimizer", None)
         variables = optimizer.variables if optimizer else []
-        counts = [v for v in variables if v.name == "iteration"]
+        counts = [variable for variable in variables if variable.name == "iteration"]
         return max((int(ops.convert_to_numpy(count)) for count in counts), default=0)
 
     def _set(self, step: int) -> None:
@@ -134,9 +138,10 @@ class DtScheduler(keras.callbacks.Callback):
 
 
 def _ends_count_as_batches(model: keras.Model) -> bool:
-    """Whether the optimizer also counts the end of data whose length is unknown.
+    """Whether the optimizer counts the end of data of unknown length as one more batch.
 
-    It does where the step is a TensorFlow graph: that adds 1 while it waits for a batch.
+    It does where a training step is a TensorFlow graph. The graph adds 1 to the count while it
+    waits for a batch, and then finds that there is none.
     """
     return (
         keras.backend.backend() == "tensorflow"

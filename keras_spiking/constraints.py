@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
+from keras_spiking._types import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
@@ -17,7 +18,8 @@ class Mean(keras.constraints.Constraint):
 
     Raises:
         TypeError: If `axis` is not an integer or a tuple of integers.
-        ValueError: If `axis` names an axis twice, or, when called, one that the weight has not.
+        ValueError: If `axis` names an axis twice, or, when called, one that the weight does not
+            have.
 
     Example:
 
@@ -29,7 +31,7 @@ class Mean(keras.constraints.Constraint):
     def __init__(self, axis: int | tuple[int, ...] = -1):
         self.axis = _checks.axes(type(self).__name__, axis)
 
-    def __call__(self, w: Any) -> Any:
+    def __call__(self, w: Tensor) -> Tensor:
         w = ops.convert_to_tensor(w)
         rank = len(w.shape)
         axes = (self.axis,) if isinstance(self.axis, int) else self.axis

@@ -3,13 +3,17 @@
 import math
 import numbers
 import warnings
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking._configs import get_named
+from keras_spiking._named_objects import get_named
+from keras_spiking._types import Tensor
+
+# One value, or the ends of a range.
+Target: TypeAlias = float | tuple[float, float]
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
@@ -28,8 +32,8 @@ class RangedRegularizer(keras.regularizers.Regularizer):
         regularizer: Keras regularizer of the distance. Default: `L1L2(l2=0.01)` of Keras.
 
     Raises:
-        ValueError: If a pair has not two elements or its first exceeds its second, a single
-            target is not finite, or Keras does not know the regularizer.
+        ValueError: If a pair does not have two elements, its first is larger than its second, a
+            single target is not finite, or Keras does not know the regularizer.
         TypeError: If `target` is neither a number nor a pair of numbers.
 
     Example:
@@ -42,7 +46,11 @@ class RangedRegularizer(keras.regularizers.Regularizer):
     7.0
     """
 
-    def __init__(self, target: Any = 0, regularizer: Any = None):
+    def __init__(
+        self,
+        target: Target = 0,
+        regularizer: keras.regularizers.Regularizer | str | dict[str, Any] | None = None,
+    ):
         owner = type(self).__name__
         self.target = _checked_target(owner, target)
         if regularizer is None:
@@ -57,7 +65,7 @@ class RangedRegularizer(keras.regularizers.Regularizer):
                 f"received regularizer={regularizer!r}. The reason: {error}"
             ) from error
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
         return self.regularizer(_distance(x, self.target))
 
     def get_config(self) -> dict[str, Any]:
@@ -88,7 +96,7 @@ class L1L2(RangedRegularizer):
     4.0
     """
 
-    def __init__(self, l1: float = 0.0, l2: float = 0.0, target: Any = 0):
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, target: Target = 0):
         owner = type(self).__name__
         self.l1, self.l2 = _checked_weights(owner, l1, l2)
         if not (self.l1 or self.l2):
@@ -122,7 +130,7 @@ class L1(L1L2):
     5.0
     """
 
-    def __init__(self, l1: float = 0.01, target: Any = 0):
+    def __init__(self, l1: float = 0.01, target: Target = 0):
         super().__init__(l1=l1, target=target)
 
     def get_config(self) -> dict[str, Any]:
@@ -148,7 +156,7 @@ class L2(L1L2):
     9.0
     """
 
-    def __init__(self, l2: float = 0.01, target: Any = 0):
+    def __init__(self, l2: float = 0.01, target: Target = 0):
         super().__init__(l2=l2, target=target)
 
     def get_config(self) -> dict[str, Any]:
@@ -187,7 +195,7 @@ class Percentile(L1L2):
         self,
         percentile: float = 100,
         axis: int | tuple[int, ...] = 0,
-        target: Any = 0,
+        target: Target = 0,
         l1: float = 0,
         l2: float = 0,
     ):
@@ -200,7 +208,7 @@ class Percentile(L1L2):
             )
         self.axis = _checks.axes(owner, axis)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
         x = _in_float32(x)
         rank = len(x.shape)
         given = (self.axis,) if isinstance(self.axis, int) else self.axis
@@ -213,7 +221,7 @@ class Percentile(L1L2):
             )
         return super().__call__(self._percentile(x, sorted(axes)))
 
-    def _percentile(self, x: Any, axes: list[int]) -> Any:
+    def _percentile(self, x: Tensor, axes: list[int]) -> Tensor:
         if self.percentile == 100:
             return ops.max(x, axis=axes)
         # Sorted by hand: ops.quantile refuses large tensors on torch (16 million elements).
@@ -221,7 +229,7 @@ class Percentile(L1L2):
         shape = ops.shape(x)
         x = ops.transpose(x, axes + others)
         x = ops.sort(ops.reshape(x, (-1, *(shape[axis] for axis in others))), axis=0)
-        # Never in float32, which does not hold every index of a large tensor.
+        # Not in float32, which does not hold every index of a large tensor.
         last = ops.shape(x)[0] - 1
         if isinstance(last, int):
             position = last * self.percentile / 100
@@ -231,7 +239,7 @@ class Percentile(L1L2):
             position = ops.cast(last, "float64") * (self.percentile / 100)
             below, above = ops.floor(position), ops.ceil(position)
             part = ops.cast(position - ops.floor(position), x.dtype)
-        # With a type: where `floatx` is bfloat16, JAX would make it of a large integer.
+        # With a type: where `floatx` is bfloat16, JAX would round a large integer to it.
         below, above = (ops.cast(index, "int32") for index in (below, above))
         return (1 - part) * ops.take(x, below, axis=0) + part * ops.take(x, above, axis=0)
 
@@ -245,18 +253,18 @@ class Percentile(L1L2):
         }
 
 
-def _distance(x: Any, target: Any) -> Any:
+def _distance(x: Tensor, target: Target) -> Tensor:
     x = _in_float32(x)
     return x - (ops.clip(x, *target) if isinstance(target, tuple) else target)
 
 
-def _in_float32(x: Any) -> Any:
-    """At least in float32: squares of rates overflow float16, and integers have no fractions."""
+def _in_float32(x: Tensor) -> Tensor:
+    """Casts to float32 or wider: rates overflow float16 when squared, and integers are rounded."""
     x = ops.convert_to_tensor(x)
     return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
 
 
-def _checked_target(owner: str, target: Any) -> Any:
+def _checked_target(owner: str, target: Any) -> Target:
     meaning = "a number or a pair (low, high)"
     if not isinstance(target, (list, tuple)):
         return _checks.number(owner, "target", target, meaning)
@@ -266,8 +274,8 @@ def _checked_target(owner: str, target: Any) -> Any:
             f"target={target!r}."
         )
     low, high = (
-        float(each) if _is_infinite(each) else _checks.number(owner, "target", each, meaning)
-        for each in target
+        float(end) if _is_infinite(end) else _checks.number(owner, "target", end, meaning)
+        for end in target
     )
     if low > high:
         raise ValueError(

@@ -55,10 +55,19 @@ def tidy_signature(
         return None
     if what == "class":
         # Keras defines `__new__(cls, *args, **kwargs)`, and Sphinx would show that.
-        parameters = list(inspect.signature(thing.__init__).parameters.values())[1:]
+        parameters = [
+            # The text tells better than its type what may be a name, a config or a function.
+            parameter.replace(annotation=parameter.empty)
+            if "dict[str" in str(parameter.annotation)
+            else parameter
+            for parameter in inspect.signature(thing.__init__).parameters.values()
+        ][1:]
         signature = stringify_signature(inspect.Signature(parameters), unqualified_typehints=True)
     signature = re.sub(
-        r": ~?(?:typing\.)?Any\b(?! \|)( = )?", lambda match: "=" if match[1] else "", signature
+        # A tensor or None is `Any | None`.
+        r": ~?(?:typing\.)?Any\b(?: \| [\w.~\[\]]+)*( = )?",
+        lambda match: "=" if match[1] else "",
+        signature,
     )
     if returns and re.fullmatch(r"~?(typing\.)?Any", returns):
         returns = None

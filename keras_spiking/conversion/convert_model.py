@@ -19,9 +19,9 @@ from keras_spiking.conversion.rate_scale import (
 )
 from keras_spiking.conversion.spiking_copy import SpikingCopy, SpikingOptions
 from keras_spiking.conversion.survey import Survey
+from keras_spiking.layers.dt import TimeStep
 from keras_spiking.layers.integration import INTEGRATE
-from keras_spiking.layers.spiking_activation_cell import checked_voltage
-from keras_spiking.layers.time_step import TimeStep
+from keras_spiking.layers.spiking_options import checked_voltage
 
 _OWNER = "convert"
 

@@ -14,7 +14,7 @@ from keras_spiking._data import in_order
 from keras_spiking._graph import Call
 from keras_spiking._types import Shape, Tensor
 from keras_spiking.conversion.retiming import remade
-from keras_spiking.kernels import portable
+from keras_spiking.kernels import tensors
 from keras_spiking.layers import (
     KerasSpikingLayer,
     LastStep,
@@ -199,7 +199,7 @@ class _Piece(keras.Model):
             dtype = "float64" if layer.compute_dtype == "float64" else "float32"
             (total,) = states.add([ops.sum(ops.cast(arguments[0], dtype), axis=1)])
             steps = ops.reshape(ops.cast(so_far, dtype), (-1, *[1] * (len(total.shape) - 1)))
-            return portable.cast(total / steps, layer.compute_dtype)
+            return tensors.cast(total / steps, layer.compute_dtype)
         return copy(*arguments, **keywords)
 
     def _count(self, layer: SpikingActivation, spikes: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ from keras_spiking.conversion import graph
 from keras_spiking.conversion.models import check_model, compile_like
 from keras_spiking.layers import KerasSpikingLayer, RepeatOverTime, SpikingActivation
 from keras_spiking.layers.filter import FilterLayer
-from keras_spiking.layers.reset import layers_within
+from keras_spiking.layers.sublayers import layers_within
 
 _OWNER = "retime"
 

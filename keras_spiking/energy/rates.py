@@ -13,8 +13,8 @@ from keras_spiking._graph import Call
 from keras_spiking._types import Shape, Tensor
 from keras_spiking.energy.graph import Reader, are_masks, makes_mask, walk, without_masks
 from keras_spiking.energy.spikes import Content, emits, is_filter, is_scaling, unwrapped
-from keras_spiking.layers.reset import layers_within
 from keras_spiking.layers.shapes import fits
+from keras_spiking.layers.sublayers import layers_within
 
 BATCH_SIZE = 32
 

@@ -23,13 +23,6 @@ from keras_spiking._types import Tensor
 from keras_spiking.kernels import grid, recurrences, tensors
 from keras_spiking.kernels.constants import BITS, DIGITS, INTEGERS
 from keras_spiking.kernels.contract import Filter, FilterGradients
-from keras_spiking.kernels.grid import split as split
-from keras_spiking.kernels.grid import to_grid as to_grid
-from keras_spiking.kernels.tensors import cast as cast
-from keras_spiking.kernels.tensors import floor as floor
-from keras_spiking.kernels.tensors import last_step as last_step
-from keras_spiking.kernels.tensors import of_batch as of_batch
-from keras_spiking.kernels.tensors import one_step as one_step
 
 
 def integrate_and_fire(

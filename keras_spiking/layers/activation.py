@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from keras_spiking._configs import get_named
+from keras_spiking._named_objects import get_named
+from keras_spiking._types import ActivationLike
 
 # Where a framework keeps its activations. A function found here is saved as its module and name.
 _MODULES = (
@@ -29,13 +30,13 @@ _NAMES = frozenset(
     """.split()
 )
 
-# Those that every framework defines as Keras does: saved by name alone, they load on any backend.
+# Every framework defines these as Keras does. Saved by name alone, they load on any backend.
 _SAME_EVERYWHERE = frozenset(
     ["elu", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh"]
 )
 
 
-def get_activation(owner: str, activation: Any) -> Any:
+def get_activation(owner: str, activation: ActivationLike) -> Any:
     """Returns the function or layer that `activation` stands for.
 
     Args:
@@ -64,7 +65,7 @@ def get_activation(owner: str, activation: Any) -> Any:
         ) from error
 
 
-def serialize_activation(activation: Any) -> Any:
+def serialize_activation(activation: Any) -> str | dict[str, Any]:
     """Returns the name or config from which `get_activation` finds the activation again."""
     name = getattr(activation, "__name__", "")
     if getattr(keras.activations, name, None) is activation:
@@ -73,12 +74,12 @@ def serialize_activation(activation: Any) -> Any:
     if path is not None:
         return path
     if name == "<lambda>":
-        # `keras.activations` would leave out what `load_model(..., safe_mode=False)` needs.
+        # `keras.activations.serialize` leaves out what `load_model(..., safe_mode=False)` needs.
         return keras.saving.serialize_keras_object(activation)
     config = keras.activations.serialize(activation)
     if isinstance(config, str):
-        # A function of the user's with a name that Keras uses too: by that name alone, Keras
-        # would load its own.
+        # The user's function has a name of one of Keras's. By that name alone, Keras would load
+        # its own function.
         module = activation.__module__
         return {
             "module": "__main__" if module == "builtins" else module,
@@ -94,7 +95,7 @@ def _is_activation(name: str) -> bool:
 
 
 def _framework_path(activation: Any) -> str | None:
-    """The name under which one of the frameworks in use has this very function."""
+    """The name of this function in one of the frameworks in use, None if it is not from one."""
     for module in _MODULES:
         root, *path = module.split(".")
         # Not `sys.modules[module]`: TensorFlow enters its parts only when they are imported.

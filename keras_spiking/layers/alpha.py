@@ -1,12 +1,13 @@
 """Second-order lowpass filters: the alpha function."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 from keras import ops
 
 from keras_spiking import kernels
+from keras_spiking._types import Tensor
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
 
@@ -47,20 +48,34 @@ class AlphaCell(FilterCell):
     """
 
     @property
-    def _default_state_size(self) -> Any:
+    def _default_state_size(self) -> list[tuple[int, ...]]:
         return [(2, *self._weight_shape)]
 
     @property
     def _weight_shape(self) -> tuple[int, ...]:
         return (math.prod(self.feature_shape),)
 
-    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
+    def get_initial_state(self, batch_size: int | Tensor | None = None) -> list[Tensor]:
         """The state before the first step, `(batch_size, 2, units)`, in a list."""
         level = ops.cast(self.initial_level, self.state_dtype)
         state = ops.stack([ops.zeros_like(level), level])
         return [self._per_sample(state, batch_size)]
 
-    def call_inference(self, inputs: Any, states: list[Any]) -> Any:
+    def _coefficients(self, tau: Tensor, dt: Tensor) -> kernels.Filter:
+        ratio = dt / ops.reshape(tau, (1, *self.feature_shape))
+        gains = -kernels.expm1(-ratio), kernels.alpha_gain(ratio)
+        return kernels.Filter(-ratio, ratio * ops.exp(-ratio), gains)
+
+    def _levels(self, states: Sequence[Tensor], tau: Tensor) -> Sequence[Tensor]:
+        state = ops.reshape(states[0], (-1, 2, *self.feature_shape))
+        tau, output = ops.reshape(tau, (1, *self.feature_shape)), state[:, 1]
+        return [tau * state[:, 0] + output, output]
+
+    def _states(self, levels: Sequence[Tensor], tau: Tensor) -> list[Tensor]:
+        level, output = (ops.reshape(part, (-1, *self._weight_shape)) for part in levels)
+        return [ops.stack([(level - output) / tau, output], axis=1)]
+
+    def call_inference(self, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         (state,) = states
         x1, x2 = state[:, 0], state[:, 1]
         drive = ops.reshape(ops.cast(inputs, self.state_dtype), ops.shape(x1))
@@ -149,23 +164,3 @@ class Alpha(FilterLayer):
     """
 
     _cell_class = AlphaCell
-
-    def _filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
-        features = self.cell.feature_shape
-        tau, dt = self.cell._seconds()
-        tau = ops.reshape(tau, (1, *features))
-        ratio = dt / tau
-        state = ops.reshape(states[0], (-1, 2, *features))
-        output = state[:, 1]
-        level = tau * state[:, 0] + output
-        gains = -kernels.expm1(-ratio), kernels.alpha_gain(ratio)
-        coupling = ratio * ops.exp(-ratio)
-        filter_ = kernels.Filter(-ratio, coupling, gains)
-        levels, outputs = kernel(filter_, inputs, (level, output), self.time_axis)
-        return [output, level], [outputs, levels]
-
-    def _states_from(self, last: list[Any]) -> list[Any]:
-        units = (-1, *self.cell._weight_shape)
-        output, level = (ops.reshape(each, units) for each in last)
-        tau, _ = self.cell._seconds()
-        return [ops.stack([(level - output) / tau, output], axis=1)]

@@ -7,19 +7,21 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks, kernels
-from keras_spiking.kernels import portable
-from keras_spiking.layers.cell import KerasSpikingCell, WithTimeStep, unique
-from keras_spiking.layers.memory import Memory
+from keras_spiking._types import Shape, Tensor
+from keras_spiking.kernels import tensors
+from keras_spiking.layers.cell import KerasSpikingCell
+from keras_spiking.layers.dt import DtLike
 from keras_spiking.layers.shapes import (
+    as_shape,
     check_inputs,
     check_mask,
-    check_not_run_again,
     check_states,
-    per_sample,
 )
+from keras_spiking.layers.stateful import Stateful
+from keras_spiking.layers.stepping import step_through_time
 
 
-class KerasSpikingLayer(WithTimeStep):
+class KerasSpikingLayer(Stateful):
     """A cell over a whole sequence: the base class of layers.
 
     A subclass defines `build_cell(input_shape)`, which returns its `KerasSpikingCell`. The layer
@@ -71,7 +73,7 @@ class KerasSpikingLayer(WithTimeStep):
 
     def __init__(
         self,
-        dt: Any = None,
+        dt: DtLike = None,
         return_sequences: bool = True,
         return_state: bool = False,
         stateful: bool = False,
@@ -80,11 +82,10 @@ class KerasSpikingLayer(WithTimeStep):
         go_backwards: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(dt=dt, **kwargs)
+        super().__init__(dt=dt, stateful=stateful, **kwargs)
         owner = type(self).__name__
         self.return_sequences = _checks.boolean(owner, "return_sequences", return_sequences)
         self.return_state = _checks.boolean(owner, "return_state", return_state)
-        self.stateful = _checks.boolean(owner, "stateful", stateful)
         self.unroll = _checks.boolean(owner, "unroll", unroll)
         self.time_major = _checks.boolean(owner, "time_major", time_major)
         self.go_backwards = _checks.boolean(owner, "go_backwards", go_backwards)
@@ -96,7 +97,6 @@ class KerasSpikingLayer(WithTimeStep):
             )
         self.supports_masking = True
         self._rematerializes = False
-        self._memory = Memory()
 
     @property
     def time_axis(self) -> int:
@@ -109,15 +109,11 @@ class KerasSpikingLayer(WithTimeStep):
         return 1 if self.time_major else 0
 
     @property
-    def states(self) -> list[keras.Variable] | None:
-        """The variables that keep the states of a stateful layer, None before it is built."""
-        return self._memory.states
+    def _needs_final_states(self) -> bool:
+        """Whether the final states that `run` returns are used."""
+        return self.stateful or self.return_state
 
-    @property
-    def variables(self) -> list[keras.Variable]:
-        return unique(super().variables + self._memory.variables)
-
-    def build_cell(self, input_shape: tuple[int | None, ...]) -> KerasSpikingCell:
+    def build_cell(self, input_shape: Shape) -> KerasSpikingCell:
         """Makes the cell: what a subclass must define.
 
         Args:
@@ -131,43 +127,36 @@ class KerasSpikingLayer(WithTimeStep):
             f"{type(self).__name__} must define `build_cell(input_shape)`, which returns a cell."
         )
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Makes the cell, its weights, and the variables of a stateful layer."""
         input_shape = tuple(input_shape)
         check_inputs(self, input_shape, None)
         self.cell = self.build_cell(input_shape)
         if isinstance(self.cell.dtype_policy, keras.dtype_policies.DTypePolicyMap):
-            # The map knows this layer by its path, and would give the cell the default.
+            # The map knows this layer by its path. The cell would get the default.
             self.cell.dtype_policy = self.cell.dtype_policy[self.path]
         batch_size = input_shape[self.batch_axis]
-        if self.stateful and not isinstance(batch_size, int):
-            raise ValueError(
-                f"{type(self).__name__}: a layer with stateful=True needs a fixed batch size; "
-                f"received inputs of shape {input_shape}. Give it to the model's input, as in "
-                "keras.Input(shape, batch_size=32)."
-            )
         if not self.cell.built:
             self.cell.build((batch_size, *input_shape[2:]))
         self._freeze_sublayers()
         if self.stateful:
-            for shape in self.cell.state_shapes:
-                _checks.size(type(self).__name__, "state", (batch_size, *shape))
-            self._memory.create(self.cell, batch_size, self.path)
+            self._create_memory(batch_size)
 
     def call(
         self,
-        inputs: Any,
-        mask: Any = None,
+        inputs: Tensor,
+        mask: Tensor | None = None,
         training: bool | None = None,
-        initial_state: Any = None,
+        initial_state: Tensor | list[Tensor] | None = None,
     ) -> Any:
         if mask is None and initial_state is not None:
-            # Keras fills in the mask itself only where `inputs` is the one tensor argument.
+            # Keras fills in `mask` only where `inputs` is the one tensor argument, and has no
+            # public name for the mask of a tensor.
             mask = getattr(inputs, "_keras_mask", None)
         self._check_call(inputs, mask, initial_state)
-        inputs = portable.cast(inputs, self.compute_dtype)
+        inputs = tensors.cast(inputs, self.compute_dtype)
         if self.stateful and inputs.shape[self.batch_axis] is None:
-            inputs = portable.of_batch(inputs, self.batch_axis, self._memory.batch_size)
+            inputs = tensors.of_batch(inputs, self.batch_axis, self._memory.batch_size)
         mask = None if mask is None else ops.cast(mask, "bool")
         if self.go_backwards:
             inputs = ops.flip(inputs, axis=self.time_axis)
@@ -175,33 +164,27 @@ class KerasSpikingLayer(WithTimeStep):
         if initial_state is not None:
             states = keras.tree.flatten(initial_state)
         elif self.stateful:
-            check_not_run_again(
-                self,
-                "is stateful",
-                "Make the model outside of that scope: a layer made in it is run again from the "
-                "state it had.",
-            )
-            states = self._memory.read(self.cell)
+            states = self._remembered_states()
         else:
             states = keras.tree.flatten(self.initial_states(inputs))
-        states = [portable.cast(state, self.state_dtype) for state in states]
+        states = [tensors.cast(state, self.state_dtype) for state in states]
 
-        def run(inputs: Any, states: list[Any]) -> tuple[Any, list[Any]]:
-            if self.stateful or self.return_state:
+        def run(inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+            if self._needs_final_states:
                 return self.run(inputs, states, mask, bool(training))
             return self._outputs(inputs, states, mask, bool(training)), states
 
-        # All that `keras.RematScope` may run again: no state changes in it, nothing is drawn.
+        # `keras.RematScope` may run this again: it changes no state, and draws nothing.
         if self._rematerializes:
             run = super().rematerialized_call(run, inputs)
         outputs, states = run(inputs, states)
         if self.stateful and not kernels.in_backward():
             self._memory.write(states)
         if not self.return_sequences:
-            outputs = portable.one_step(outputs, self.time_axis, -1)
+            outputs = tensors.one_step(outputs, self.time_axis, -1)
         return (outputs, *states) if self.return_state else outputs
 
-    def initial_states(self, inputs: Any) -> Any:
+    def initial_states(self, inputs: Tensor) -> Tensor | list[Tensor]:
         """The states before the first step of a layer that is not stateful: those of the cell.
 
         Args:
@@ -213,8 +196,8 @@ class KerasSpikingLayer(WithTimeStep):
         return self.cell.get_initial_state(batch_size=ops.shape(inputs)[self.batch_axis])
 
     def run(
-        self, inputs: Any, states: list[Any], mask: Any, training: bool
-    ) -> tuple[Any, list[Any]]:
+        self, inputs: Tensor, states: list[Tensor], mask: Tensor | None, training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         """Runs the whole sequence. Here the cell is stepped through time; override to do better.
 
         Args:
@@ -226,41 +209,16 @@ class KerasSpikingLayer(WithTimeStep):
         Returns:
             The outputs of every time step, and the list of final states.
         """
+        return step_through_time(self, inputs, states, mask, training)
 
-        def by_time(tensor: Any) -> Any:
-            return ops.moveaxis(tensor, 1, 0)
-
-        steps = [inputs if self.time_major else by_time(inputs)]
-        if mask is not None:
-            steps.append(by_time(mask))
-        shape = (ops.shape(inputs)[self.batch_axis], *per_sample(self.cell.output_size))
-        if inputs.shape[self.time_axis] == 0:  # which `scan` does not take on every backend
-            none = ops.zeros((0, *shape), self.compute_dtype)
-            return none if self.time_major else by_time(none), states
-
-        def step(carry: list[Any], at_step: list[Any]) -> tuple[list[Any], list[Any]]:
-            before, *states = carry
-            outputs, new_states = self.cell(at_step[0], states, training=training)
-            if mask is not None:
-                kept = ops.zeros_like(before) if self.zero_output_for_mask else before
-                outputs = choose(at_step[1], outputs, kept)
-                new_states = [
-                    choose(at_step[1], new, old)
-                    for new, old in zip(new_states, states, strict=True)
-                ]
-            # On TensorFlow, `scan` needs outputs of the same structure as what it carries.
-            return [outputs, *new_states], [outputs, *new_states]
-
-        start = [ops.zeros(shape, self.compute_dtype), *states]
-        (_, *states), (outputs, *_) = ops.scan(step, start, steps, unroll=self.unroll)
-        return outputs if self.time_major else by_time(outputs), states
-
-    def _outputs(self, inputs: Any, states: list[Any], mask: Any, training: bool) -> Any:
-        """The outputs alone of `run`; override where they take less than the final states do."""
+    def _outputs(
+        self, inputs: Tensor, states: list[Tensor], mask: Tensor | None, training: bool
+    ) -> Tensor:
+        """The outputs of `run` alone; override where they take less than the final states do."""
         return self.run(inputs, states, mask, training)[0]
 
     def rematerialized_call(self, layer_call: Any, *args: Any, **kwargs: Any) -> Any:
-        """The call as it is, which lets Keras run a part of it again: that without side effects."""
+        """Calls the layer as it is, and has Keras run again only the part without side effects."""
 
         @functools.wraps(layer_call)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -272,42 +230,7 @@ class KerasSpikingLayer(WithTimeStep):
 
         return call
 
-    def reset_state(self) -> None:
-        """Returns a stateful layer to its cell's initial state."""
-        self.reset_states()
-
-    def reset_states(self, states: Any = None) -> None:
-        """Returns a stateful layer to its cell's initial state, or sets it to `states`.
-
-        Args:
-            states: Array, or list of arrays, one per state, each `(batch, ...)`.
-
-        Raises:
-            ValueError: If the layer is not stateful, not built, or the shapes do not fit.
-        """
-        owner = type(self).__name__
-        if not self.stateful:
-            raise ValueError(
-                f"{owner}: only a layer made with stateful=True has a state to reset; "
-                f"layer {self.name!r} has stateful=False."
-            )
-        if states is None:
-            if self.built:
-                self._memory.reset(self.cell)
-            return
-        if not self.built:
-            raise ValueError(
-                f"{owner}: the state of layer {self.name!r} cannot be set before it is built; "
-                "call the layer or its model once, or build it."
-            )
-        states = [
-            ops.convert_to_tensor(state, dtype=self.state_dtype)
-            for state in (states if isinstance(states, (list, tuple)) else [states])
-        ]
-        check_states(self, self._memory.batch_size, states, "states")
-        self._memory.write(states)
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None) -> Any:
         mask = previous_mask if self.return_sequences else None
         if self.go_backwards and mask is not None:
             mask = ops.flip(mask, axis=1)
@@ -315,9 +238,9 @@ class KerasSpikingLayer(WithTimeStep):
             return mask
         return [mask] + [None] * len(self.cell.state_shapes)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Any:
         cell = self.cell if self.built else self.build_cell(tuple(input_shape))
-        features = per_sample(cell.output_size)
+        features = as_shape(cell.output_size)
         batch_size = input_shape[self.batch_axis]
         if self.return_sequences:
             shape = (*input_shape[:2], *features)
@@ -325,14 +248,14 @@ class KerasSpikingLayer(WithTimeStep):
             shape = (batch_size, *features)
         if not self.return_state:
             return shape
-        return (shape, *((batch_size, *each) for each in cell.state_shapes))
+        return (shape, *((batch_size, *state) for state in cell.state_shapes))
 
     def compute_output_spec(
         self,
-        inputs: Any,
-        mask: Any = None,
+        inputs: Tensor,
+        mask: Tensor | None = None,
         training: bool | None = None,
-        initial_state: Any = None,
+        initial_state: Tensor | list[Tensor] | None = None,
     ) -> Any:
         self._check_call(inputs, mask, initial_state)
         shape = self.compute_output_shape(inputs.shape)
@@ -348,14 +271,13 @@ class KerasSpikingLayer(WithTimeStep):
         config = {
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
-            "stateful": self.stateful,
             "unroll": self.unroll,
             "time_major": self.time_major,
             "go_backwards": self.go_backwards,
         }
         return {**super().get_config(), **config}
 
-    def _check_call(self, inputs: Any, mask: Any, initial_state: Any) -> None:
+    def _check_call(self, inputs: Tensor, mask: Tensor | None, initial_state: Any) -> None:
         check_inputs(self, tuple(inputs.shape), inputs.dtype)
         batch_size, time = (inputs.shape[axis] for axis in (self.batch_axis, self.time_axis))
         if time == 0 and not self.return_sequences:
@@ -368,8 +290,3 @@ class KerasSpikingLayer(WithTimeStep):
             check_mask(self, batch_size, time, mask)
         if initial_state is not None:
             check_states(self, batch_size, keras.tree.flatten(initial_state), "initial_state")
-
-
-def choose(keep: Any, new: Any, old: Any) -> Any:
-    """`new` for the samples to keep, `old` for the others; `keep` is Boolean `(batch,)`."""
-    return ops.where(ops.reshape(keep, (-1, *[1] * (len(new.shape) - 1))), new, old)

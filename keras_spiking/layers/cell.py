@@ -1,38 +1,40 @@
 """One time step, and what cells and layers share."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking.kernels import portable
-from keras_spiking.layers.reset import layers_within
-from keras_spiking.layers.shapes import fits, per_sample
-from keras_spiking.layers.time_step import TimeStep
+from keras_spiking._types import Shape, Tensor
+from keras_spiking.kernels import tensors
+from keras_spiking.layers.dt import DtLike, TimeStep
+from keras_spiking.layers.shapes import as_shape, fits
+from keras_spiking.layers.sublayers import layers_within
 
 
 class WithTimeStep(keras.layers.Layer):
-    """What cells and layers share: `dt`, and arithmetic on state that is never in half precision.
+    """What cells and layers share: `dt`, and state that is never in half precision.
 
-    `autocast` is off, for variables too: state and time constants stay in `state_dtype`, and inputs
-    are cast to `compute_dtype` where they enter.
+    `autocast` is off, also for variables: state and time constants stay in `state_dtype`. Inputs
+    are cast to `compute_dtype` when the layer is called.
     """
 
-    def __init__(self, dt: Any, **kwargs: Any):
+    def __init__(self, dt: DtLike, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self._time_step = TimeStep(type(self).__name__, dt)
 
     def add_weight(self, *args: Any, autocast: bool = False, **kwargs: Any) -> Any:
-        """As in Keras, but read in its own type.
+        """Makes a weight as Keras does, but one that is always read in its own type.
 
-        A layer that is called by itself, in no model, would else see its weights in half precision.
+        Otherwise a layer that is called outside of a model would read it in half precision.
         """
         return super().add_weight(*args, autocast=autocast, **kwargs)
 
     @property
-    def dt(self) -> Any:
+    def dt(self) -> float | keras.Variable:
         """Length of a time step in seconds: a number, or the variable it was made with."""
         return self._time_step.value
 
@@ -47,7 +49,7 @@ class WithTimeStep(keras.layers.Layer):
         return unique(super().variables + self._time_step.variables)
 
     def _freeze_sublayers(self) -> None:
-        """Freezes the layers within a frozen one: Keras does not freeze those it gets later."""
+        """Freezes the layers within a frozen one. Keras leaves out those that are added later."""
         if not self.trainable:
             for layer in layers_within(self):
                 layer.trainable = False
@@ -56,16 +58,18 @@ class WithTimeStep(keras.layers.Layer):
         return {**super().get_config(), "dt": self._time_step.as_float()}
 
 
-# Of a cell's arguments, those that most subclasses set themselves.
+# Arguments that most subclasses set themselves, in place of taking them.
 _ARGUMENTS = ("state_size", "output_size", "always_use_inference")
 
 
 class _WithGivenArguments(WithTimeStep):
     """Remembers which of `_ARGUMENTS` its constructor was given.
 
-    Whether they belong in the config depends on whether a subclass takes them or sets them itself:
-    so they do where they were given. This is a class of its own because a class with a `__new__`
-    of any arguments hides those of its `__init__` from editors and `inspect.signature`.
+    These are in the config. Others are not, because a subclass that sets one itself need not take
+    it as an argument, and could not be made from a config that has it.
+
+    `__new__` sees what the constructor was given. It is in a class of its own, because editors and
+    `inspect.signature` show the arguments of `__new__` if a class has both that and `__init__`.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "_WithGivenArguments":
@@ -118,9 +122,9 @@ class KerasSpikingCell(_WithGivenArguments):
 
     def __init__(
         self,
-        size: Any,
-        state_size: Any = None,
-        dt: Any = None,
+        size: int | Sequence[int],
+        state_size: int | tuple[int, ...] | list[int | tuple[int, ...]] | None = None,
+        dt: DtLike = None,
         always_use_inference: bool = True,
         *,
         output_size: Any = None,
@@ -135,12 +139,10 @@ class KerasSpikingCell(_WithGivenArguments):
         if state_size is None:
             self.state_size = self._default_state_size
         else:
-            several = isinstance(state_size, list)
-            sizes = [
-                _checks.size(owner, "state_size", each)
-                for each in (state_size if several else [state_size])
-            ]
-            self.state_size = sizes if several or not isinstance(sizes[0], int) else sizes[0]
+            given = state_size if isinstance(state_size, list) else [state_size]
+            sizes = [_checks.size(owner, "state_size", size) for size in given]
+            is_number = given is not state_size and isinstance(sizes[0], int)
+            self.state_size = sizes[0] if is_number else sizes
         self.always_use_inference = _checks.boolean(
             owner, "always_use_inference", always_use_inference
         )
@@ -156,26 +158,26 @@ class KerasSpikingCell(_WithGivenArguments):
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """Shape of the inputs' feature axes."""
-        return per_sample(self.size)
+        return as_shape(self.size)
 
     @property
     def state_shapes(self) -> list[tuple[int, ...]]:
         """Shape of each state, without the batch axis."""
         sizes = self.state_size if isinstance(self.state_size, list) else [self.state_size]
-        return [per_sample(size) for size in sizes]
+        return [as_shape(size) for size in sizes]
 
-    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
+    def get_initial_state(self, batch_size: int | Tensor | None = None) -> list[Tensor]:
         """The states before the first step, each `(batch_size, ...)`; zeros unless overridden."""
         return [ops.zeros((batch_size, *shape), self.state_dtype) for shape in self.state_shapes]
 
-    def _per_sample(self, state: Any, batch_size: Any) -> Any:
-        """Repeats `state`, that of one sample, `batch_size` times.
+    def _per_sample(self, state: Tensor, batch_size: int | Tensor | None) -> Tensor:
+        """Repeats the state of one sample `batch_size` times.
 
-        In memory too: torch cannot assign to a variable that is one number seen many times.
+        The result is a copy: torch cannot assign to a variable whose elements share memory.
         """
         return ops.copy(ops.broadcast_to(state, (batch_size, *self.state_shapes[0])))
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates weights; `input_shape` is `(batch, ...)`, with the feature axes of `size`."""
         if not fits(tuple(input_shape)[1:], self.feature_shape):
             raise ValueError(
@@ -183,17 +185,19 @@ class KerasSpikingCell(_WithGivenArguments):
                 f"feature axes of size={self.size}; received shape {tuple(input_shape)}."
             )
 
-    def call(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
-        inputs = portable.cast(inputs, self.compute_dtype)
+    def call(
+        self, inputs: Tensor, states: Tensor | list[Tensor], training: bool | None = None
+    ) -> Any:
+        inputs = tensors.cast(inputs, self.compute_dtype)
         states = [self._checked_state(state) for state in keras.tree.flatten(states)]
         if training and not self.always_use_inference:
             outputs, new_states = self.call_training(inputs, states)
         else:
             outputs, new_states = self.call_inference(inputs, states)
-        return portable.cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
+        return tensors.cast(outputs, self.compute_dtype), keras.tree.flatten(new_states)
 
-    def _checked_state(self, state: Any) -> Any:
-        """A state in `state_dtype`, if nothing of it is lost."""
+    def _checked_state(self, state: Tensor) -> Tensor:
+        """Casts a state to `state_dtype`, and refuses one that was rounded to half precision."""
         received = keras.backend.standardize_dtype(state.dtype)
         if received in ("float16", "bfloat16"):
             raise TypeError(
@@ -205,7 +209,7 @@ class KerasSpikingCell(_WithGivenArguments):
             )
         return ops.cast(state, self.state_dtype)
 
-    def call_training(self, inputs: Any, states: list[Any]) -> Any:
+    def call_training(self, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Runs one step in training.
 
         Args:
@@ -217,7 +221,7 @@ class KerasSpikingCell(_WithGivenArguments):
         """
         return self.call_inference(inputs, states)
 
-    def call_inference(self, inputs: Any, states: list[Any]) -> Any:
+    def call_inference(self, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Runs one step: what a subclass must define.
 
         Args:
@@ -232,9 +236,11 @@ class KerasSpikingCell(_WithGivenArguments):
             "which returns `(outputs, new_states)`."
         )
 
-    def compute_output_spec(self, inputs: Any, states: Any, training: bool | None = None) -> Any:
+    def compute_output_spec(
+        self, inputs: Tensor, states: Tensor | list[Tensor], training: bool | None = None
+    ) -> Any:
         batch = inputs.shape[0]
-        outputs = keras.KerasTensor((batch, *per_sample(self.output_size)), self.compute_dtype)
+        outputs = keras.KerasTensor((batch, *as_shape(self.output_size)), self.compute_dtype)
         return outputs, [
             keras.KerasTensor((batch, *shape), self.state_dtype) for shape in self.state_shapes
         ]

@@ -1,14 +1,15 @@
 """Initializers given as objects, names, configs or plain numbers."""
 
-from typing import Any
-
 import keras
 
 from keras_spiking import _checks
-from keras_spiking._configs import get_named
+from keras_spiking._named_objects import get_named
+from keras_spiking._types import InitializerLike
 
 
-def get_initializer(owner: str, name: str, value: Any, positive: bool = False) -> Any:
+def get_initializer(
+    owner: str, name: str, value: InitializerLike, positive: bool = False
+) -> keras.initializers.Initializer:
     """Returns the Keras initializer that `value` stands for; a number means that constant.
 
     Raises:

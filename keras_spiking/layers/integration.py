@@ -11,13 +11,15 @@ With :math:`c` spikes in a step for a unit of activation, :math:`N_t` spikes are
 The sums are whole numbers on the grid of voltages, so that time may be cut anywhere.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 from keras import ops
 
 from keras_spiking import kernels
-from keras_spiking.kernels import portable, running
+from keras_spiking._types import Tensor
+from keras_spiking.kernels import grid, running, tensors
 
 INTEGRATE = ("activation", "input")
 # Activations for which everything is done in whole numbers.
@@ -35,38 +37,43 @@ class InputState(NamedTuple):
         voltage: The voltage before the first step, in [0, 1).
     """
 
-    whole: Any
-    fraction: Any
-    steps: Any
-    emitted: Any
-    voltage: Any
+    whole: Tensor
+    fraction: Tensor
+    steps: Tensor
+    emitted: Tensor
+    voltage: Tensor
 
     @classmethod
-    def on_grid(cls, states: Any) -> "InputState":
-        """The state in a list of tensors, whatever fractions they have."""
+    def on_grid(cls, states: list[Tensor]) -> "InputState":
+        """The state from a list of tensors, with its fractions rounded to the grid."""
         state = cls(*states)
-        fraction, voltage = portable.to_grid(state.fraction), portable.to_grid(state.voltage)
+        fraction, voltage = grid.to_grid(state.fraction), grid.to_grid(state.voltage)
         return state._replace(fraction=fraction, voltage=voltage)
 
     @classmethod
-    def before_first_step(cls, voltage: Any) -> "InputState":
+    def before_first_step(cls, voltage: Tensor) -> "InputState":
         """The state of neurons with these initial voltages, (batch, ...)."""
-        # Of an initializer's values, which may be any numbers, the fractional part counts.
-        voltage = portable.to_grid(voltage)
-        # An array for each: JAX gives their memory away, which it can do but once.
+        # An initializer may give any numbers. Their fractional part counts.
+        voltage = grid.to_grid(voltage)
+        # Three arrays, not one: JAX reuses the memory of each, which it can do only once.
         whole, fraction, emitted = (ops.zeros_like(voltage) for _ in range(3))
         steps = ops.zeros_like(voltage[(slice(None), *[0] * (len(voltage.shape) - 1))])
         return cls(whole, fraction, ops.expand_dims(steps, 1), emitted, voltage)
 
 
 def input_changes(
-    inputs: Any, state: InputState, activation: Any, per_step: Any, mask: Any, time_axis: int
-) -> Any:
-    """The change in S at each step: what the spikes stand for, with its gradient.
+    inputs: Tensor,
+    state: InputState,
+    activation: Callable[[Tensor], Tensor],
+    per_step: float | Tensor,
+    mask: Tensor | None,
+    time_axis: int,
+) -> Tensor:
+    """The change in S at each step: what the spikes stand for. Differentiable.
 
     Args:
         inputs: Sequence in the type of the state, zero where masked.
-        state: What to go on from.
+        state: The state before the first step.
         activation: Function of a sequence; its output has the same shape and type.
         per_step: The spikes in a step for a unit of activation, c.
         mask: None, or Boolean tensor that broadcasts to the inputs, True for steps to use.
@@ -76,35 +83,35 @@ def input_changes(
     sum_before = (state.whole + state.fraction) * (1.0 / per_step)
     means = running.running_sum(inputs, sum_before, time_axis) / _at_least_one(steps)
     mean_before = ops.expand_dims(sum_before / _at_least_one(steps_before), time_axis)
-    start = steps_before * portable.one_step(activation(mean_before), time_axis, 0)
+    start = steps_before * tensors.one_step(activation(mean_before), time_axis, 0)
     return running.differences(steps * activation(means), start, time_axis)
 
 
 def input_spikes(
-    inputs: Any,
+    inputs: Tensor,
     state: InputState,
-    activation: Any,
-    per_step: Any,
-    mask: Any,
+    activation: Callable[[Tensor], Tensor],
+    per_step: float | Tensor,
+    mask: Tensor | None,
     time_axis: int,
     negative_spikes: bool,
-) -> tuple[Any, InputState]:
+) -> tuple[Tensor, InputState]:
     """The number of spikes in each step, and the final state. Not differentiable.
 
-    The arguments are those of `input_changes`, and whether there are negative spikes.
+    The arguments are those of `input_changes`, and `negative_spikes`: whether there are any.
     """
     _, steps = _steps(state, inputs, mask, time_axis)
     counts, fractions = kernels.integrate(inputs * per_step, state.fraction, time_axis)
     wholes = running.sum_of_counts(counts, state.whole, time_axis)
     levels = activation((wholes + fractions) / (per_step * _at_least_one(steps)))
     voltage = ops.expand_dims(state.voltage, time_axis)
-    emitted = running.bounded(portable.floor(voltage + per_step * steps * levels))
+    emitted = running.bounded(tensors.floor(voltage + per_step * steps * levels))
     if not negative_spikes:
         emitted = running.running_max(emitted, state.emitted, time_axis)
     spikes = running.differences(emitted, state.emitted, time_axis)
     spikes = ops.where(ops.isnan(counts), float("nan"), spikes)
     ends = (
-        portable.last_step(sequence, start, time_axis)
+        tensors.last_step(sequence, start, time_axis)
         for sequence, start in zip(
             (wholes, fractions, emitted), (state.whole, state.fraction, state.emitted), strict=True
         )
@@ -116,20 +123,21 @@ def input_spikes(
 
 
 def exact_spikes(
-    inputs: Any,
+    inputs: Tensor,
     state: InputState,
-    per_step: Any,
-    mask: Any,
+    per_step: float | Tensor,
+    mask: Tensor | None,
     time_axis: int,
     rectify: bool,
     negative_spikes: bool,
-) -> tuple[Any, InputState]:
-    """The same for relu and the linear function, in whole numbers alone, and with gradient.
+) -> tuple[Tensor, InputState]:
+    """What `input_spikes` gives for relu and the linear function, in whole numbers alone.
 
-    For both, `floor(v + f(sum)) = f(floor(v + sum))`. Returns spikes in units of the activation.
+    For both, `floor(v + f(sum)) = f(floor(v + sum))`. It is differentiable, and returns spikes in
+    units of the activation.
     """
     raised = state.fraction + state.voltage
-    carry = portable.floor(raised)
+    carry = tensors.floor(raised)
     before = state.whole + carry, raised - carry, state.emitted, state.voltage
     spikes, (floor, voltage, emitted) = kernels.accumulate_and_fire(
         inputs, before, per_step, time_axis, rectify, negative_spikes
@@ -140,7 +148,7 @@ def exact_spikes(
     return spikes, InputState(floor - borrow, fraction + borrow, steps, emitted, state.voltage)
 
 
-def _last_steps(state: InputState, inputs: Any, mask: Any, time_axis: int) -> Any:
+def _last_steps(state: InputState, inputs: Tensor, mask: Tensor | None, time_axis: int) -> Tensor:
     """The number of steps after the last one, (batch, 1)."""
     if mask is None:
         return state.steps + ops.cast(ops.shape(inputs)[time_axis], state.steps.dtype)
@@ -148,7 +156,9 @@ def _last_steps(state: InputState, inputs: Any, mask: Any, time_axis: int) -> An
     return state.steps + ops.reshape(used, ops.shape(state.steps))
 
 
-def _steps(state: InputState, inputs: Any, mask: Any, time_axis: int) -> tuple[Any, Any]:
+def _steps(
+    state: InputState, inputs: Tensor, mask: Tensor | None, time_axis: int
+) -> tuple[Tensor, Tensor]:
     """The numbers of steps before the first one and up to each, with axes of length 1 for units."""
     rank = len(inputs.shape)
     before = ops.reshape(state.steps, (-1, *[1] * (rank - 2)))
@@ -158,6 +168,6 @@ def _steps(state: InputState, inputs: Any, mask: Any, time_axis: int) -> tuple[A
     return before, running.running_sum(ones, before, time_axis)
 
 
-def _at_least_one(steps: Any) -> Any:
-    """Before the first step nothing is summed, and the mean is zero."""
+def _at_least_one(steps: Tensor) -> Tensor:
+    """The number to divide sums by: before the first step, the mean is zero."""
     return ops.where(steps > 1.0, steps, 1.0)

@@ -1,11 +1,12 @@
 """First-order lowpass filters."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 from keras import ops
 
 from keras_spiking import kernels
+from keras_spiking._types import Tensor
 from keras_spiking.layers.filter import FilterCell, FilterLayer
 
 
@@ -48,19 +49,24 @@ class LowpassCell(FilterCell):
     def _weight_shape(self) -> tuple[int, ...]:
         return (1, *self.feature_shape)
 
-    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
+    def get_initial_state(self, batch_size: int | Tensor | None = None) -> list[Tensor]:
         """The initial level, in a list."""
         return [self._per_sample(ops.cast(self.initial_level, self.state_dtype), batch_size)]
 
-    def _coefficients(self) -> tuple[Any, Any]:
-        """`log a` and `1 - a`."""
-        tau, dt = self._seconds()
+    def _coefficients(self, tau: Tensor, dt: Tensor) -> kernels.Filter:
         log_decay = -dt / tau
-        return log_decay, -kernels.expm1(log_decay)
+        gain = -kernels.expm1(log_decay)
+        return kernels.Filter(log_decay, ops.zeros_like(gain), (gain,))
 
-    def call_inference(self, inputs: Any, states: list[Any]) -> Any:
+    def _levels(self, states: Sequence[Tensor], tau: Tensor) -> Sequence[Tensor]:
+        return states
+
+    def _states(self, levels: Sequence[Tensor], tau: Tensor) -> list[Tensor]:
+        return list(levels)
+
+    def call_inference(self, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         (level,) = states
-        _, gain = self._coefficients()
+        (gain,) = self._coefficients(*self._seconds()).gains
         level = level + gain * (ops.cast(inputs, self.state_dtype) - level)
         return level, [level]
 
@@ -131,11 +137,3 @@ class Lowpass(FilterLayer):
     """
 
     _cell_class = LowpassCell
-
-    def _filter(self, kernel: Any, inputs: Any, states: list[Any]) -> tuple[Any, Any]:
-        log_decay, gain = self.cell._coefficients()
-        filter_ = kernels.Filter(log_decay, ops.zeros_like(gain), (gain,))
-        return states, kernel(filter_, inputs, tuple(states), self.time_axis)
-
-    def _states_from(self, last: list[Any]) -> list[Any]:
-        return last

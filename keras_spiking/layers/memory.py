@@ -5,19 +5,21 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spiking._types import Shape, Tensor
 from keras_spiking.layers.cell import KerasSpikingCell
 
 
 class Memory:
     """The variables of a stateful layer, out of sight of Keras's attribute tracking.
 
-    JAX must track them, so they are in the layer's `variables`; but they are no weights: weights
-    move freely between a stateless layer and its stateful twin, and files do not hold states.
+    JAX must track them, so they are in the layer's `variables`. But they are not weights: a
+    stateless layer can take the weights of a stateful one, and files do not hold states.
     """
 
     def __init__(self) -> None:
         self.states: list[keras.Variable] | None = None
-        # False while the initial state still follows the weights that it is made of.
+        # Only where the initial state is made of weights: whether a step has run since the last
+        # reset. Until then, every call computes that state anew, because the weights may change.
         self.started: keras.Variable | None = None
 
     @property
@@ -31,8 +33,8 @@ class Memory:
 
     def create(self, cell: KerasSpikingCell, batch_size: int, path: str) -> None:
         def variable(index: int, shape: tuple[int, ...]) -> keras.Variable:
-            def start(shape: Any, dtype: Any = None) -> Any:
-                # A copy: on torch, a level broadcast over the batch is one number in memory.
+            def start(shape: Shape, dtype: str | None = None) -> Tensor:
+                # A copy: on torch, the samples of a broadcast level share memory.
                 initial = keras.tree.flatten(cell.get_initial_state(batch_size=batch_size))
                 return ops.copy(initial[index])
 
@@ -42,7 +44,7 @@ class Memory:
                 shape=(batch_size, *shape),
                 dtype=cell.state_dtype,
                 trainable=False,
-                autocast=False,  # voltages and levels would else be rounded to half precision
+                autocast=False,  # which would round voltages and levels to half precision
                 name=name,
                 layout=_layout(f"{path}/{name}", (batch_size, *shape)),
             )
@@ -53,7 +55,7 @@ class Memory:
                 "zeros", shape=(), dtype="bool", trainable=False, name="started"
             )
 
-    def read(self, cell: KerasSpikingCell) -> list[Any]:
+    def read(self, cell: KerasSpikingCell) -> list[Tensor]:
         # Copies: on torch, `write` changes a variable in place while the gradient still needs it.
         states = [ops.copy(state) for state in self.states or []]
         if self.started is None:
@@ -64,7 +66,7 @@ class Memory:
             ops.where(started, state, start) for state, start in zip(states, initial, strict=True)
         ]
 
-    def write(self, states: list[Any]) -> None:
+    def write(self, states: list[Tensor]) -> None:
         for variable, state in zip(self.states or [], states, strict=True):
             variable.assign(state)
         if self.started is not None:
@@ -77,9 +79,9 @@ class Memory:
 
 
 def _layout(path: str, shape: tuple[int, ...]) -> Any:
-    """Where a state lives among several devices: by default, each sample with its inputs.
+    """How a state is laid out on several devices: by default, each sample where its inputs are.
 
-    Keras would put all samples on all devices, and so move them there after every step.
+    Keras would keep a copy of all samples on every device, and update it after every step.
     """
     distribution = keras.distribution.distribution()
     if distribution is None:

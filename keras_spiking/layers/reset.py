@@ -1,8 +1,8 @@
 """Resets the state of whole models."""
 
-from typing import Any
-
 import keras
+
+from keras_spiking.layers.sublayers import layers_within
 
 
 def reset_states(model: keras.layers.Layer) -> None:
@@ -42,35 +42,15 @@ def reset_states(model: keras.layers.Layer) -> None:
 
 
 def synchronize(model: keras.layers.Layer) -> None:
-    """Brings variables up to date, and their next assignment into effect, while a model trains.
+    """Brings variables up to date while a model trains, so that they can be read and assigned.
 
-    Only the JAX trainer needs it: during an epoch it keeps the values to itself.
+    Only the JAX trainer needs it: during an epoch, it keeps the values to itself.
     """
     if keras.backend.backend() == "jax" and isinstance(model, keras.Model):
         model.jax_state_sync()
 
 
 def _held_by_trainer(variable: keras.Variable) -> bool:
-    """Whether the JAX trainer has taken the value away for the length of an epoch."""
+    """Whether the JAX trainer keeps the value to itself during an epoch."""
+    # The public `value` does not tell: it gives a placeholder, or raises an unrelated error.
     return vars(variable).get("_value", variable) is None and keras.backend.backend() == "jax"
-
-
-def layers_within(root: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """A layer and all layers in it, however deep."""
-    found: dict[int, keras.layers.Layer] = {}
-
-    def visit(value: Any) -> None:
-        if isinstance(value, keras.layers.Layer):
-            if id(value) not in found:
-                found[id(value)] = value
-                for attribute in vars(value).values():
-                    visit(attribute)
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                visit(item)
-        elif isinstance(value, dict):
-            for item in value.values():
-                visit(item)
-
-    visit(root)
-    return list(found.values())

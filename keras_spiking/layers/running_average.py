@@ -1,13 +1,16 @@
-"""A layer that is not linear, on spikes: applied to their mean so far."""
+"""A layer applied to the mean of its inputs so far, for layers that are not linear."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_spiking.kernels import portable, running
-from keras_spiking.layers.time import TimeBatched
+from keras_spiking._types import Tensor
+from keras_spiking.kernels import running
+from keras_spiking.kernels.tensors import cast, last_step
+from keras_spiking.layers.time_batched import TimeBatched
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
@@ -67,8 +70,12 @@ class RunningAverage(TimeBatched):
         return self.run(inputs, None, training=training, mask=mask)[0]
 
     def run(
-        self, inputs: Any, states: Any, training: bool | None = None, mask: Any = None
-    ) -> tuple[Any, list[Any]]:
+        self,
+        inputs: Any,
+        states: list[Tensor] | None,
+        training: bool | None = None,
+        mask: Any = None,
+    ) -> tuple[Any, list[Tensor]]:
         """Runs one piece of time after another. The layer must be built.
 
         Args:
@@ -87,52 +94,53 @@ class RunningAverage(TimeBatched):
         tensors = keras.tree.flatten(inputs)
         if states is None and used is None and tensors[0].shape[1] == 1:
             return self._one_step(inputs, training)
-        # Backwards, to take from its end.
-        before = None if states is None else list(reversed(states))
+        before = None if states is None else iter(states)
         ends = []
 
-        def next_state(of: Any) -> Any:
-            return _nothing(of) if before is None else before.pop()
+        def go_on(
+            run: Callable[[Tensor, Tensor], Tensor], sequence: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            """Runs on from the end of the piece before; returns the result, and that end."""
+            start = _zero_state(sequence) if before is None else next(before)
+            result = run(sequence, start)
+            ends.append(last_step(result, start, 1))
+            return result, start
+
+        def without_masked(tensor: Tensor) -> Tensor:
+            if used is None:
+                return tensor
+            # Not a product: a masked step may hold NaN.
+            return ops.where(_beside(tensor, used), tensor, ops.zeros_like(tensor))
 
         ones = ops.ones(ops.shape(tensors[0])[:2], "bool") if used is None else used
-        ones = ops.cast(ones, self._sum_dtype)
-        start = next_state(ones)
-        steps = running.running_sum(ones, start)
-        ends.append(portable.last_step(steps, start, 1))
-        counted = ops.where(steps > 1.0, steps, 1.0)
+        steps, _ = go_on(running.running_sum, ops.cast(ones, self._sum_dtype))
+        at_least_one = ops.where(steps > 1.0, steps, 1.0)
 
-        def mean(tensor: Any) -> Any:
+        def mean(tensor: Tensor) -> Tensor:
             if not _is_float(tensor):
                 return tensor
-            tensor = ops.cast(tensor, self._sum_dtype)
-            if used is not None:
-                # What is left out may be no number.
-                tensor = ops.where(_beside(tensor, used), tensor, ops.zeros_like(tensor))
-            start = next_state(tensor)
-            total = running.running_sum(tensor, start)
-            ends.append(portable.last_step(total, start, 1))
-            return portable.cast(total / _beside(tensor, counted), self.compute_dtype)
+            tensor = without_masked(ops.cast(tensor, self._sum_dtype))
+            total, _ = go_on(running.running_sum, tensor)
+            return cast(total / _beside(tensor, at_least_one), self.compute_dtype)
 
-        def change(tensor: Any) -> Any:
+        def hold(total: Tensor, start: Tensor) -> Tensor:
+            return total if used is None else _held(total, start, used)
+
+        def change(tensor: Tensor) -> Tensor:
             if not _is_float(tensor):
-                if used is None:
-                    return tensor
-                return ops.where(_beside(tensor, used), tensor, ops.zeros_like(tensor))
+                return without_masked(tensor)
             total = ops.cast(tensor, self._sum_dtype) * _beside(tensor, steps)
-            start = next_state(total)
-            if used is not None:
-                total = _held(total, start, used)
-            ends.append(portable.last_step(total, start, 1))
-            return portable.cast(running.differences(total, start), tensor.dtype)
+            total, start = go_on(hold, total)
+            return cast(running.differences(total, start), tensor.dtype)
 
         means = keras.tree.map_structure(mean, inputs)
         outputs = super().call(means, training=training)
         return keras.tree.map_structure(change, outputs), ends
 
-    def _one_step(self, inputs: Any, training: bool | None) -> tuple[Any, list[Any]]:
-        """The first step alone: the layer as it is."""
+    def _one_step(self, inputs: Any, training: bool | None) -> tuple[Any, list[Tensor]]:
+        """Runs the first step alone, which takes no mean."""
 
-        def at_end(sequence: Any) -> list[Any]:
+        def at_end(sequence: Any) -> list[Tensor]:
             tensors = filter(_is_float, keras.tree.flatten(sequence))
             return [ops.cast(tensor[:, 0], self._sum_dtype) for tensor in tensors]
 
@@ -152,17 +160,17 @@ class RunningAverage(TimeBatched):
     def _sum_dtype(self) -> str:
         return "float64" if self.compute_dtype == "float64" else "float32"
 
-    def _in_compute_dtype(self, tensor: Any) -> Any:
-        return portable.cast(tensor, self.compute_dtype) if _is_float(tensor) else tensor
+    def _in_compute_dtype(self, tensor: Tensor) -> Tensor:
+        return cast(tensor, self.compute_dtype) if _is_float(tensor) else tensor
 
-    def _used(self, mask: Any) -> Any:
+    def _used(self, mask: Any) -> Tensor | None:
         """The steps that every mask uses, None if there is no mask."""
-        masks = [ops.cast(each, "bool") for each in keras.tree.flatten(mask) if each is not None]
+        masks = [ops.cast(one, "bool") for one in keras.tree.flatten(mask) if one is not None]
         return functools.reduce(ops.logical_and, masks) if masks else None
 
     def _check_call(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
-        for each in keras.tree.flatten(mask):
-            shape = tuple(getattr(each, "shape", ()))
+        for one in keras.tree.flatten(mask):
+            shape = tuple(getattr(one, "shape", ()))
             if len(shape) > 2:
                 raise ValueError(
                     f"{type(self).__name__}: `mask` must have shape (batch, time); received shape "
@@ -171,28 +179,28 @@ class RunningAverage(TimeBatched):
         return super()._check_call(inputs, mask)
 
 
-def _is_float(tensor: Any) -> bool:
+def _is_float(tensor: Tensor) -> bool:
     """Whether a tensor can be averaged, and is no index or condition."""
     return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
 
 
-def _nothing(sequence: Any) -> Any:
+def _zero_state(sequence: Tensor) -> Tensor:
     """Zero for each sample, also of a sequence without a step."""
     batch, _, *features = ops.shape(sequence)
     return ops.zeros((batch, *features), sequence.dtype)
 
 
-def _held(sequence: Any, start: Any, used: Any) -> Any:
-    """A sequence of which steps that are not used repeat the one before, at first `start`."""
+def _held(sequence: Tensor, start: Tensor, used: Tensor) -> Tensor:
+    """A sequence in which steps that are not used repeat the step before, and at first `start`."""
     batch, time, *features = ops.shape(sequence)
     with_start = ops.concatenate([ops.expand_dims(start, 1), sequence], axis=1)
     flat = ops.reshape(with_start, (batch * (time + 1), *features))
     numbers = ops.where(used, ops.arange(1, time + 1, dtype="int32"), 0)
-    last_used = running.running_max(numbers, _nothing(numbers))
+    last_used = running.running_max(numbers, _zero_state(numbers))
     first = ops.expand_dims(ops.arange(batch, dtype="int32") * (time + 1), 1)
     return ops.take(flat, first + last_used, axis=0)
 
 
-def _beside(tensor: Any, by_step: Any) -> Any:
+def _beside(tensor: Tensor, by_step: Tensor) -> Tensor:
     """Values by sample and step, with axes for the features of a tensor."""
     return ops.reshape(by_step, (*ops.shape(by_step), *[1] * (len(tensor.shape) - 2)))

@@ -5,9 +5,10 @@ from typing import Any
 import keras
 
 from keras_spiking import kernels
+from keras_spiking._types import Shape, Tensor
 
 
-def per_sample(size: int | tuple[int, ...]) -> tuple[int, ...]:
+def as_shape(size: int | tuple[int, ...]) -> tuple[int, ...]:
     """A size as the shape of feature axes."""
     return (size,) if isinstance(size, int) else tuple(size)
 
@@ -17,7 +18,7 @@ def as_size(features: tuple[Any, ...]) -> Any:
     return features[0] if len(features) == 1 and features[0] is not None else features
 
 
-def check_rank(owner: str, shape: tuple[Any, ...], axes: str = "(batch, time, ...)") -> None:
+def check_rank(owner: str, shape: Shape, axes: str = "(batch, time, ...)") -> None:
     """Checks that inputs have a time axis and features."""
     if len(shape) < 3:
         raise ValueError(
@@ -27,7 +28,7 @@ def check_rank(owner: str, shape: tuple[Any, ...], axes: str = "(batch, time, ..
         )
 
 
-def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
+def check_inputs(layer: Any, shape: Shape, dtype: str | None) -> None:
     """Checks rank, feature axes, batch size and type of a layer's inputs."""
     owner = type(layer).__name__
     check_rank(owner, shape, "(time, batch, ...)" if layer.time_major else "(batch, time, ...)")
@@ -39,6 +40,12 @@ def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
                 f"{owner}: the feature axes of inputs must have known sizes when the layer is "
                 f"built, for its weights or its state; received shape {shape}. Give them in "
                 "keras.Input."
+            )
+        if layer.stateful and not isinstance(shape[layer.batch_axis], int):
+            raise ValueError(
+                f"{owner}: a layer with stateful=True needs a fixed batch size; received inputs of "
+                f"shape {shape}. Give it to the model's input, as in "
+                "keras.Input(shape, batch_size=32)."
             )
         return
     expected = layer.cell.feature_shape
@@ -64,7 +71,7 @@ def check_inputs(layer: Any, shape: tuple[Any, ...], dtype: Any) -> None:
             )
 
 
-def check_mask(layer: Any, batch_size: Any, time: Any, mask: Any) -> None:
+def check_mask(layer: Any, batch_size: Any, time: Any, mask: Tensor) -> None:
     """Checks that a mask is (batch, time)."""
     if not fits(tuple(mask.shape), (batch_size, time)):
         raise ValueError(
@@ -73,7 +80,7 @@ def check_mask(layer: Any, batch_size: Any, time: Any, mask: Any) -> None:
         )
 
 
-def check_states(layer: Any, batch_size: Any, states: list[Any], name: str) -> None:
+def check_states(layer: Any, batch_size: Any, states: list[Tensor], name: str) -> None:
     """Checks number, shape and type of states given as the argument `name`."""
     owner = type(layer).__name__
     expected = [(batch_size, *shape) for shape in layer.cell.state_shapes]
@@ -87,22 +94,23 @@ def check_states(layer: Any, batch_size: Any, states: list[Any], name: str) -> N
         check_dtype(owner, f"`{name}`", state.dtype)
 
 
-def fits(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
+def fits(shape: Shape, expected: Shape) -> bool:
     """Whether two shapes agree where both are known."""
     return len(shape) == len(expected) and all(
-        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
+        size is None or wanted is None or size == wanted
+        for size, wanted in zip(shape, expected, strict=True)
     )
 
 
 def check_dtype(owner: str, what: str, dtype: Any) -> None:
-    """Checks that a type is one of real numbers."""
+    """Checks that a type holds real numbers."""
     name = keras.backend.standardize_dtype(dtype)
     if "complex" in name or name == "string":
         raise TypeError(f"{owner}: {what} must be real numbers; received dtype {name}.")
 
 
 def check_not_run_again(layer: Any, reason: str, remedy: str) -> None:
-    """Checks that a backward pass of PyTorch does not run a layer again that would differ."""
+    """Refuses to run a layer again in a backward pass of PyTorch if its result would differ."""
     if kernels.in_backward():
         raise RuntimeError(
             f"{type(layer).__name__}: {layer.name!r} {reason}, and so gives wrong gradients where "

@@ -1,25 +1,22 @@
 """Activations that spike."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_spiking import _checks
-from keras_spiking.layers.activation import get_activation
+from keras_spiking._types import ActivationLike, InitializerLike, Shape, Tensor
 from keras_spiking.layers.base import KerasSpikingLayer
-from keras_spiking.layers.integration import INTEGRATE
+from keras_spiking.layers.dt import DtLike
 from keras_spiking.layers.shapes import as_size
-from keras_spiking.layers.spiking_activation_cell import (
-    SpikingActivationCell,
-    checked_scale,
-    checked_voltage,
-    spiking_config,
-)
+from keras_spiking.layers.spiking_activation_cell import SpikingActivationCell
+from keras_spiking.layers.spiking_options import SpikingOptions
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
-class SpikingActivation(KerasSpikingLayer):
+class SpikingActivation(SpikingOptions, KerasSpikingLayer):
     r"""Turns an activation into spikes at the rate of that activation.
 
     Each unit integrates the activation of its input and emits a spike whenever the integral
@@ -54,8 +51,8 @@ class SpikingActivation(KerasSpikingLayer):
     are the same. With :math:`v_0 = 1/2`, the mean output after :math:`T` steps is
     :math:`f(m_T)`, rounded to a multiple of :math:`1 / (s \Delta t\, T)`. The gradient is that of
     :math:`t f(m_t) - (t - 1) f(m_{t-1})`, which is also the output in training without spikes.
-    For `relu` and `linear` all is done in whole numbers. Sums and numbers of spikes stop at 2^24;
-    what comes after that may differ between kernels.
+    For `relu` and `linear`, everything is computed in whole numbers. Sums and numbers of spikes
+    stop at 2^24; results beyond that may differ between kernels.
 
     The same rates and initial voltage give the same spikes bit for bit, however time is cut, in
     any layout, on every backend, compiled or not: increments are rounded to 2^-23 and summed as
@@ -70,16 +67,16 @@ class SpikingActivation(KerasSpikingLayer):
         spiking_aware_training: Whether training sees spikes. If False, the output in training
             is the activation itself, and the voltage stays as it was.
         initial_voltage: `"random_uniform"`, between 0 and 1; or a number in [0, 1), an array
-            that broadcasts to the inputs of one step, or a `keras.initializers.Initializer`, of
-            whose values the fractional part counts.
+            that broadcasts to the inputs of one step, or a `keras.initializers.Initializer`; only
+            the fractional part of its values counts.
         rate_scale: Positive number by which the firing rate is multiplied and the height of each
             spike divided, so that the output stays near the activation, with more or fewer
             spikes. The firing rate in hertz is `rate_scale` times the output. A list, tuple or
             one-dimensional array is one scale per channel, the last axis of the inputs.
-        integrate: What is summed over time: `"activation"`, or `"input"`, of whose mean so far the
-            activation is then taken.
-        negative_spikes: Whether there are negative spikes. If False, what they would take back is
-            made up for by later silence.
+        integrate: What is summed over time: `"activation"`; or `"input"`, and the activation is
+            that of the mean input so far.
+        negative_spikes: Whether there are negative spikes. If False, a unit stays silent for as
+            long as it would owe them.
         return_sequences: Whether to return the output of every step, or only the last.
         return_state: Whether to return the final state too.
         stateful: Whether the next call resumes from the final state of this one. Needs a fixed
@@ -95,11 +92,11 @@ class SpikingActivation(KerasSpikingLayer):
         mask: Tensor of shape `(batch, time)`, True for steps to use. Masked steps leave the
             voltage as it was and output zero.
         training: Whether the model is training.
-        initial_state: Voltage to start from, `(batch, ...)`, of which the fractional part counts.
-            Without negative spikes a list of that and the spikes owed, at most 0. With
-            `integrate="input"` a list of five: the summed input in spikes rounded down, the rest
-            of it in [0, 1), the number of steps `(batch, 1)`, the number of spikes so far, and the
-            voltage before the first step.
+        initial_state: Voltage to start from, `(batch, ...)`; only its fractional part counts.
+            Without negative spikes, a list of the voltage and the number of spikes owed, at most
+            0. With `integrate="input"`, a list of five: the summed input in spikes, rounded down;
+            the rest of it, in [0, 1); the number of steps, `(batch, 1)`; the number of spikes so
+            far; and the voltage before the first step.
 
     Input shape:
         `(batch, time, ...)`, or `(time, batch, ...)` if `time_major`. Unless the layer is stateful,
@@ -133,13 +130,13 @@ class SpikingActivation(KerasSpikingLayer):
 
     def __init__(
         self,
-        activation: Any,
+        activation: ActivationLike,
         *,
-        dt: Any = None,
+        dt: DtLike = None,
         seed: int | None = None,
         spiking_aware_training: bool = True,
-        initial_voltage: Any = "random_uniform",
-        rate_scale: Any = 1.0,
+        initial_voltage: InitializerLike | np.ndarray = "random_uniform",
+        rate_scale: float | Sequence[float] | np.ndarray = 1.0,
         integrate: str = "activation",
         negative_spikes: bool = True,
         return_sequences: bool = True,
@@ -160,52 +157,37 @@ class SpikingActivation(KerasSpikingLayer):
             go_backwards=go_backwards,
             **kwargs,
         )
-        owner = type(self).__name__
-        self.activation = get_activation(owner, activation)
-        self.seed = _checks.seed(owner, seed)
-        self.spiking_aware_training = _checks.boolean(
-            owner, "spiking_aware_training", spiking_aware_training
-        )
-        self.initial_voltage = checked_voltage(owner, initial_voltage)
-        self.rate_scale = checked_scale(self, rate_scale)
-        self.integrate = _checks.choice(owner, "integrate", integrate, INTEGRATE)
-        self.negative_spikes = _checks.boolean(owner, "negative_spikes", negative_spikes)
-        self._freeze_sublayers()
-
-    def build_cell(self, input_shape: tuple[int | None, ...]) -> SpikingActivationCell:
-        return SpikingActivationCell(
-            as_size(input_shape[2:]),
-            self.activation,
-            dt=self.dt,
-            seed=self.seed,
-            spiking_aware_training=self.spiking_aware_training,
-            initial_voltage=self.initial_voltage,
-            rate_scale=self.rate_scale,
-            integrate=self.integrate,
-            negative_spikes=self.negative_spikes,
-            dtype=self.dtype_policy,
+        self._set_options(
+            activation,
+            seed,
+            spiking_aware_training,
+            initial_voltage,
+            rate_scale,
+            integrate,
+            negative_spikes,
         )
 
-    def initial_states(self, inputs: Any) -> list[Any]:
+    def build_cell(self, input_shape: Shape) -> SpikingActivationCell:
+        size = as_size(input_shape[2:])
+        return SpikingActivationCell(size, dt=self.dt, dtype=self.dtype_policy, **self._options())
+
+    def initial_states(self, inputs: Tensor) -> list[Tensor]:
         shape = ops.shape(inputs)
         shape = (shape[self.batch_axis], *shape[2:])
-        keeps_state = self.stateful or self.return_state
-        if inputs.shape[self.time_axis] == 1 and not keeps_state and self.cell._is_alike_at_first:
+        is_alone = inputs.shape[self.time_axis] == 1 and not self._needs_final_states
+        if is_alone and self.cell._is_alike_at_first:
             return [self.cell._voltage(shape)]
         return self.cell._initial_states(shape)
 
     def run(
-        self, inputs: Any, states: list[Any], mask: Any, training: bool
-    ) -> tuple[Any, list[Any]]:
+        self, inputs: Tensor, states: list[Tensor], mask: Tensor | None, training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         cell = self.cell
         if mask is not None:
             mask = ops.transpose(mask) if self.time_major else mask
             mask = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(inputs.shape) - 2)))
-            # What is left out may be no number: its gradient would be none either.
+            # A masked step may hold NaN, which would make the gradient NaN too.
             inputs = ops.where(mask, inputs, ops.zeros_like(inputs))
         if training and not cell.always_use_inference:
             return cell._without_spikes(inputs, states, mask, self.time_axis), states
         return cell._spike(inputs, states, mask, self.time_axis)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **spiking_config(self)}

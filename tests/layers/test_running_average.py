@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from keras_spiking import Lowpass, RunningAverage, TimeBatched
-from keras_spiking.layers.reset import layers_within
+from keras_spiking.layers.sublayers import layers_within
 from tests.compiled import MODES, finite_differences, gradients
 from tests.compiled import run as run_function
 from tests.layers.cases import run

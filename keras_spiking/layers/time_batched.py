@@ -1,4 +1,4 @@
-"""Helpers on the time axis: any layer at every step at once, and the mean over time."""
+"""Any layer at every time step at once."""
 
 import functools
 import inspect
@@ -7,13 +7,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_spiking.kernels import portable
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.cell import KerasSpikingCell
-from keras_spiking.layers.reset import layers_within
-from keras_spiking.layers.shapes import check_dtype, check_mask, check_rank, fits
+from keras_spiking.layers.shapes import check_rank, fits
+from keras_spiking.layers.sublayers import layers_within
 
-# Layers that go from step to step themselves. Those of Keras run over an axis of each sample here.
+# Layers that run over time themselves. Keras's recurrent layers run over an axis of the sample.
 _OVER_TIME = (KerasSpikingLayer, KerasSpikingCell)
 
 
@@ -44,7 +43,7 @@ class TimeBatched(keras.layers.Wrapper):
     Args:
         layer: The layer to apply, or a model. Not a layer over time of this package, such as
             `SpikingActivation`, one that is stateful, or a model with one of these in it: time
-            is no axis to them once it is folded.
+            is not an axis to them once it is folded.
         **kwargs: Arguments of `keras.layers.Layer`. The default `dtype` is that of `layer`.
 
     Call arguments:
@@ -103,7 +102,7 @@ class TimeBatched(keras.layers.Wrapper):
         if self.layer.built:
             return
         if type(self.layer).build is keras.layers.Layer.build:
-            # It has no `build` of its own: only a call makes the layers within make their weights.
+            # Without a `build` of its own, only a call makes the weights of the layers within.
             self.layer(keras.tree.map_shape_structure(keras.KerasTensor, shape))
         else:
             super().build(shape)
@@ -135,7 +134,7 @@ class TimeBatched(keras.layers.Wrapper):
     def compute_output_spec(
         self, inputs: Any, training: bool | None = None, mask: Any = None
     ) -> Any:
-        # Only the wrapped layer knows the types of its outputs, so it is asked, symbolically.
+        # Only a symbolic call of the wrapped layer tells the types of its outputs.
         return self.call(inputs, training=training, mask=mask)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -184,8 +183,8 @@ class TimeBatched(keras.layers.Wrapper):
                 f"{owner}: `mask` must be one mask for all inputs, or a list of as many as there "
                 f"are inputs, {len(shapes)}; received {len(masks)}."
             )
-        for each in _masks(mask):
-            received = tuple(getattr(each, "shape", ()))
+        for one in _masks(mask):
+            received = tuple(getattr(one, "shape", ()))
             if not fits(received[:2], shapes[0][:2]):
                 raise ValueError(
                     f"{owner}: `mask` must have shape (batch, time), here {shapes[0][:2]}, or "
@@ -193,90 +192,6 @@ class TimeBatched(keras.layers.Wrapper):
                 )
         batch, time = shapes[0][:2]
         return batch, time
-
-
-@keras.saving.register_keras_serializable("keras_spiking")
-class TemporalAvgPool(keras.layers.Layer):
-    r"""Averages over time.
-
-    .. math::
-
-        y_b = \frac{\sum_t m_{b, t} x_{b, t}}{\max(1, \sum_t m_{b, t})}
-
-    with input :math:`x` and mask :math:`m`, 1 for steps to use and 0 for others; without a mask
-    all steps are used. Where there is no step to use, the result is 0. Half precision is summed
-    in float32.
-
-    Args:
-        **kwargs: Arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        inputs: Tensor of shape `(batch, time, ...)`, with at least one feature axis, of any real
-            type.
-        mask: Tensor of shape `(batch, time)`, True for steps to use. It is not passed on.
-
-    Input shape:
-        `(batch, time, ...)`.
-
-    Output shape:
-        `(batch, ...)`.
-
-    Raises:
-        ValueError: If inputs or mask have a wrong shape.
-        TypeError: If inputs are not real numbers.
-
-    Example:
-
-    >>> import numpy as np
-    >>> inputs = np.array([[[1.0], [2.0], [6.0]]])
-    >>> np.asarray(keras_spiking.TemporalAvgPool()(inputs)).tolist()
-    [[3.0]]
-    >>> mask = np.array([[True, True, False]])
-    >>> np.asarray(keras_spiking.TemporalAvgPool()(inputs, mask=mask)).tolist()
-    [[1.5]]
-    """
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Checks the shape of the inputs; there are no weights."""
-        check_rank(type(self).__name__, tuple(input_shape))
-
-    def call(self, inputs: Any, mask: Any = None) -> Any:
-        self._check_call(inputs, mask)
-        dtype = "float64" if self.compute_dtype == "float64" else "float32"
-        inputs = ops.cast(inputs, dtype)
-        if mask is None:
-            count = ops.maximum(ops.cast(ops.shape(inputs)[1], dtype), 1)
-        else:
-            mask = ops.cast(mask, "bool")
-            count = ops.sum(ops.cast(mask, dtype), axis=1)
-            features = [1] * (len(inputs.shape) - 2)
-            count = ops.reshape(ops.maximum(count, 1), (-1, *features))
-            mask = ops.reshape(mask, (*ops.shape(inputs)[:2], *features))
-            # Not a product: what is masked may be infinite, or no number.
-            inputs = ops.where(mask, inputs, ops.zeros_like(inputs))
-        return portable.cast(ops.sum(inputs, axis=1) / count, self.compute_dtype)
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
-        return None
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        check_rank(type(self).__name__, tuple(input_shape))
-        return (input_shape[0], *input_shape[2:])
-
-    def compute_output_spec(self, inputs: Any, mask: Any = None) -> keras.KerasTensor:
-        self._check_call(inputs, mask)
-        return keras.KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
-
-    def _check_call(self, inputs: Any, mask: Any) -> None:
-        owner = type(self).__name__
-        check_rank(owner, tuple(inputs.shape))
-        check_dtype(owner, "inputs", inputs.dtype)
-        if mask is not None:
-            check_mask(self, inputs.shape[0], inputs.shape[1], mask)
 
 
 def _check_layer(owner: str, layer: Any) -> None:
@@ -287,14 +202,14 @@ def _check_layer(owner: str, layer: Any) -> None:
             f"{owner}: `layer` must be a Keras layer; received layer={layer!r} "
             f"of type {type(layer).__name__}. {advice}"
         )
-    for each in layers_within(layer):
-        if isinstance(each, _OVER_TIME):
+    for inner in layers_within(layer):
+        if isinstance(inner, _OVER_TIME):
             problem, remedy = "runs over time itself", "use keras.layers.TimeDistributed"
-        elif getattr(each, "stateful", False):
+        elif getattr(inner, "stateful", False):
             problem, remedy = "is stateful", "make it with stateful=False"
         else:
             continue
-        where = "" if each is layer else f" with {_named(each)} in it"
+        where = "" if inner is layer else f" with {_named(inner)} in it"
         raise ValueError(
             f"{owner}: `layer` must treat every time step alike, as samples of one batch; received "
             f"{_named(layer)}{where}, which {problem}. Apply that layer to the inputs "
@@ -338,7 +253,7 @@ def _shapes(input_shape: Any) -> list[tuple[Any, ...]]:
 
 def _masks(mask: Any) -> list[Any]:
     """The masks in a structure of masks and None."""
-    return [each for each in keras.tree.flatten(mask) if each is not None]
+    return [one for one in keras.tree.flatten(mask) if one is not None]
 
 
 def _folded_masks(folded: Any, mask: Any) -> Any:
@@ -347,12 +262,12 @@ def _folded_masks(folded: Any, mask: Any) -> Any:
     masks = keras.tree.flatten(mask)
     if len(masks) < len(inputs):
         masks = masks * len(inputs)
-    spread = [_spread(each, tensor) for each, tensor in zip(masks, inputs, strict=True)]
+    spread = [_spread(one, tensor) for one, tensor in zip(masks, inputs, strict=True)]
     return keras.tree.pack_sequence_as(folded, spread)
 
 
 def _spread(mask: Any, folded: Any) -> Any:
-    """Folds a mask, and repeats it over the axes of the samples but the last."""
+    """Folds a mask, and repeats it over all axes of the samples except the last one."""
     if mask is None:
         return None
     missing = len(folded.shape) - len(mask.shape)
@@ -367,5 +282,5 @@ def _spread(mask: Any, folded: Any) -> Any:
 
 
 def _steps(mask: Any) -> Any:
-    """A mask of steps: those of which any part is to be used."""
+    """A mask `(batch, time)` that keeps a step if any part of it is kept."""
     return ops.any(mask, axis=tuple(range(2, len(mask.shape)))) if len(mask.shape) > 2 else mask

@@ -1,4 +1,4 @@
-"""Into time and out of it: the same inputs at every step, and the last step alone."""
+"""The same inputs at every time step."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_spiking import _checks
-from keras_spiking.layers.shapes import check_rank
+from keras_spiking._types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_spiking")
@@ -44,55 +44,14 @@ class RepeatOverTime(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.num_steps = _checks.positive_integer(type(self).__name__, "num_steps", num_steps)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         return ops.repeat(ops.expand_dims(inputs, 1), self.num_steps, axis=1)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.num_steps, *input_shape[1:])
 
-    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, inputs: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_steps": self.num_steps}
-
-
-@keras.saving.register_keras_serializable("keras_spiking")
-class LastStep(keras.layers.Layer):
-    """Keeps the last time step only.
-
-    Args:
-        **kwargs: Arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        inputs: Tensor of shape `(batch, time, ...)`, with at least one feature axis.
-
-    Input shape:
-        `(batch, time, ...)`.
-
-    Output shape:
-        `(batch, ...)`.
-
-    Raises:
-        ValueError: If inputs have no time axis.
-
-    Example:
-
-    >>> import numpy as np
-    >>> np.asarray(keras_spiking.LastStep()(np.array([[[1.0], [2.0], [6.0]]]))).tolist()
-    [[6.0]]
-    """
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Checks the shape of the inputs; there are no weights."""
-        check_rank(type(self).__name__, tuple(input_shape))
-
-    def call(self, inputs: Any) -> Any:
-        return inputs[:, -1]
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        check_rank(type(self).__name__, tuple(input_shape))
-        return (input_shape[0], *input_shape[2:])

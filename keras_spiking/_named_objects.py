@@ -1,4 +1,4 @@
-"""Objects that configs name: a file may come from anyone, so it must not name just any function."""
+"""Finds the object that a config names. A file may come from anyone, so not every name will do."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ def get_named(
 ) -> Any:
     """Returns `get(value)`; a config may only name objects of `kind`, and what is registered.
 
-    Keras finds any function and class of its own by its name, those that download among them.
+    Keras itself would find any of its functions and classes, also those that download files.
 
     Args:
         value: What the user or a file gave: an object, a name, or a config.
@@ -27,19 +27,19 @@ def get_named(
     """
     if not isinstance(value, dict):
         return get(value)
-    kind_of_config = value.get("class_name")
-    is_function, is_lambda = kind_of_config == "function", kind_of_config == "__lambda__"
+    class_name = value.get("class_name")
+    is_function, is_lambda = class_name == "function", class_name == "__lambda__"
     name = value.get("config" if is_function else "registered_name")
     is_registered = isinstance(name, str) and keras.saving.get_registered_object(name) is not None
     if is_function and not is_registered and not (isinstance(name, str) and is_known(name)):
-        # Before `get` runs, which calls a class that it finds under the name of a function.
+        # Checked first, because `get` calls a class that it finds under the name of a function.
         raise ValueError(
             f"the config names the function {name!r}, which is not registered with "
             "keras.saving.register_keras_serializable."
         )
     found = get(value)
-    # Keras itself refuses a lambda unless the user asked for it, by `safe_mode=False`.
+    # Keras itself refuses a lambda, unless the user allows it with `safe_mode=False`.
     is_allowed = is_function or is_lambda or is_registered or isinstance(found, kind)
     if isinstance(found, type) or not is_allowed:
-        raise ValueError(f"the config names {found!r}, which is no {kind.__name__}.")
+        raise ValueError(f"the config names {found!r}, which is not a {kind.__name__}.")
     return found
