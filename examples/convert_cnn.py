@@ -2,7 +2,7 @@
 
 It trains a convolutional network on Fashion-MNIST, and converts it twice. First, neurons integrate
 their activation, and more steps do not help. Then they integrate their input, and the result
-converges to the original. At last, it trains a converted model a little further, so that few spikes
+converges to the original. Finally, it trains a converted model a little further, so that few spikes
 are enough. It prints a report of each model, and writes the reports and a figure.
 """
 
