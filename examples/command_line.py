@@ -84,7 +84,7 @@ def check_packages(parser: argparse.ArgumentParser, requirements: Mapping[str, s
 
 
 def make_directory(parser: argparse.ArgumentParser, output: Path) -> None:
-    """Makes the directory of the results, before the training that they come from."""
+    """Makes the directory for the results. Call it before training, so that errors come early."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -92,7 +92,7 @@ def make_directory(parser: argparse.ArgumentParser, output: Path) -> None:
 
 
 def choose_epochs(arguments: argparse.Namespace, is_full: bool) -> tuple[int, str]:
-    """The epochs that were asked for, or as many as suit the data; and why so many."""
+    """The number of epochs, given or suited to the data, and the reason for it."""
     if arguments.epochs is not None:
         return arguments.epochs, "asked for"
     if arguments.quick:

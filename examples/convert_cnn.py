@@ -1,9 +1,9 @@
 """Converts a trained CNN to a spiking one, from one command, and shows what that costs.
 
-It trains a convolutional network on Fashion-MNIST, and converts it with neurons that integrate
-their activation, where more steps do not help, and with neurons that integrate their input, which
-converge on the original. Then it trains a converted model a little further to do with few spikes.
-It prints a report of each, and writes the reports and a figure.
+It trains a convolutional network on Fashion-MNIST, and converts it twice. First, neurons integrate
+their activation, and more steps do not help. Then they integrate their input, and the result
+converges to the original. Finally, it trains a converted model a little further, so that few spikes
+are enough. It prints a report of each model, and writes the reports and a figure.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def train(
     learning_rate: float,
     seed: int,
 ) -> None:
-    """Trains a model, in an order that is another for each epoch."""
+    """Trains a model, with another order of the images in each epoch."""
     import keras
 
     model.compile(
@@ -147,7 +147,7 @@ def penalize_spikes(model: keras.Model) -> None:
     import keras_spiking
 
     class SpikePenalty(keras.regularizers.Regularizer):
-        """Counts spikes, whose heights in the output may differ between channels."""
+        """Counts spikes. Their heights in the output may differ between channels."""
 
         def __init__(self, per_unit: object):
             self.per_unit = per_unit
@@ -165,7 +165,7 @@ def penalize_spikes(model: keras.Model) -> None:
 def run(
     data: fashion_mnist.FashionMnist, epochs: int, tuning_epochs: int, seed: int, output: Path
 ) -> list[str]:
-    """Trains, converts, compares and trains on; returns what was reached, in lines."""
+    """Trains, converts, compares and trains further; returns the results as lines of text."""
     import keras
 
     import keras_spiking
@@ -226,7 +226,7 @@ def run(
 
 
 def draw(old: Report, new: Report, before: Result, tuned: Result, path: Path) -> None:
-    """Accuracy against spikes, and the error of each layer, of both kinds of neurons."""
+    """Draws accuracy against spikes, and the error of each layer, for both kinds of neurons."""
     import matplotlib as mpl
 
     mpl.use("Agg")  # to a file, also where there is no screen

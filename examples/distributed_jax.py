@@ -1,8 +1,11 @@
 """Trains one spiking model on several JAX devices.
 
-First on one device; then with keras.distribution.DataParallel on eight, which are eight shares of
-the processor here: each has a part of the batch; then with keras.distribution.ModelParallel: two
-parts of the batch by four parts of the units. All end at the same weights.
+It trains three times, and all three end at the same weights:
+
+- on one device;
+- with keras.distribution.DataParallel on eight devices, each of which has a part of the batch (here
+  they are eight shares of the processor);
+- with keras.distribution.ModelParallel: two parts of the batch by four parts of the units.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ def train_on_one_device(epochs: int) -> tuple[list[float], list[np.ndarray]]:
 def train_with_data_parallel(
     epochs: int, stateful_batch: int | None = None
 ) -> tuple[list[float], list[np.ndarray]]:
-    """`fit` as ever: model, `dt` and optimizer are made under the distribution."""
+    """`fit` as usual: model, `dt` and optimizer are made under the distribution."""
     import keras
 
     with keras.distribution.DataParallel().scope():

@@ -1,8 +1,10 @@
 """Trains one spiking model on several TensorFlow devices and in several processes.
 
-First on one device; then with tf.distribute.MirroredStrategy on two, which are halves of the
-processor here; then with tf.distribute.MultiWorkerMirroredStrategy in two processes, as on two
-machines. All end at the same weights.
+It trains three times, and all three end at the same weights:
+
+- on one device;
+- with tf.distribute.MirroredStrategy on two devices (here they are halves of the processor);
+- with tf.distribute.MultiWorkerMirroredStrategy in two processes, as on two machines.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ def train_on_one_device(epochs: int) -> tuple[list[float], list[np.ndarray]]:
 def train_on_two_devices(
     epochs: int, stateful_batch: int | None = None
 ) -> tuple[list[float], list[np.ndarray]]:
-    """`fit` as ever: model, `dt` and optimizer are made in the strategy's scope."""
+    """`fit` as usual: model, `dt` and optimizer are made in the strategy's scope."""
     import tensorflow as tf
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # or all GPUs, by default
     with strategy.scope():
-        model, dt = task.make_model(stateful_batch)  # of one device
+        model, dt = task.make_model(stateful_batch)  # the batch size of one device
         losses = task.train(model, dt, task.make_data(), epochs)
     return losses, model.get_weights()
 
@@ -48,7 +50,7 @@ def train_on_two_devices(
 
 # [worker]
 def train_as_worker(epochs: int) -> tuple[list[float], list[np.ndarray]]:
-    """One of several processes, which TF_CONFIG tells about each other."""
+    """Trains in one of several processes. TF_CONFIG tells it about the others."""
     import keras
     import tensorflow as tf
 

@@ -1,8 +1,8 @@
 """Trains one spiking Keras model in several PyTorch processes.
 
-First in one process; then in two, as on two machines or GPUs, with
-torch.nn.parallel.DistributedDataParallel around the Keras model, which is a torch.nn.Module. Both
-end at the same weights.
+It trains twice, and both end at the same weights: in one process, and in two processes, as on two
+machines or GPUs. The two processes use torch.nn.parallel.DistributedDataParallel around the Keras
+model, which is a torch.nn.Module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NUM_WORKERS = 2
 
 # [loop]
 def train(model, dt, module, data: tuple[np.ndarray, np.ndarray], epochs: int) -> list[float]:
-    """A loop as in any PyTorch program; `module` is the model, or what wraps it."""
+    """A loop as in any PyTorch program; `module` is the model, or a wrapper around it."""
     import torch
 
     optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = task.make_parser(__doc__)
     arguments = parser.parse_args(argv)
     task.check_packages(parser, "torch")
-    # The processes have these from here.
+    # The processes inherit these.
     os.environ["KERAS_BACKEND"] = "torch"
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all of them are on this machine
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(train_as_worker, (arguments.epochs, folder), nprocs=NUM_WORKERS)
         results = [np.load(Path(folder, f"{rank}.npz")) for rank in range(NUM_WORKERS)]
-    # Each has the loss of its part of the batches.
+    # Each process has the loss of its part of the batches.
     losses = np.mean([saved["losses"] for saved in results], axis=0)
     for rank, saved in enumerate(results):
         weights = [saved[name] for name in saved.files[1:]]

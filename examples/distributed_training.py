@@ -1,4 +1,4 @@
-"""What the examples of distributed training share: a small task, a model, and the comparison."""
+"""Shared by the examples of distributed training: a small task, a model, and the comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAME = 1e-3  # weights that differ by less are the same: one spike more or less 
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """The command line that all of them have."""
+    """The command line that all of these examples have."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,7 +33,7 @@ def check_packages(parser: argparse.ArgumentParser, backend: str) -> None:
 
 
 def make_data() -> tuple[np.ndarray, np.ndarray]:
-    """Noisy signals, and what to tell of each: whether it is mostly positive."""
+    """Noisy signals, and a label for each: whether it is mostly positive."""
     rng = np.random.default_rng(0)
     levels = rng.normal(size=(NUM_SAMPLES, 1, NUM_INPUTS))
     signals = 20 * (levels + rng.normal(size=(NUM_SAMPLES, NUM_STEPS, NUM_INPUTS)))
@@ -59,7 +59,7 @@ def make_model(stateful_batch: int | None = None):
         [
             keras.Input((NUM_STEPS, NUM_INPUTS), batch_size=stateful_batch),
             keras.layers.Dense(16, name="hidden"),
-            # Given voltages: for its part of a batch, a device would draw others than one does.
+            # A fixed voltage: for its part of a batch, a device would draw other voltages.
             keras_spiking.SpikingActivation(
                 "relu", dt=dt, initial_voltage=0.5, stateful=stateful, name="spikes"
             ),
@@ -95,7 +95,7 @@ def report(name: str, losses: Sequence[float], weights=None, expected=None) -> N
     """Prints the losses, and how far the weights are from those of one device.
 
     Raises:
-        SystemExit: If they are not the same.
+        SystemExit: If the weights are not the same.
     """
     line = f"{name:24} loss {'  '.join(f'{loss:.4f}' for loss in losses)}"
     if expected is None:

@@ -1,8 +1,8 @@
 """Fashion-MNIST for the examples: finds the images, checks them and says which were used.
 
-``load()`` takes the first it finds of: the directory it is given, Keras's cache,
-Debian's package ``dataset-fashion-mnist``, Keras's download, and the subset in
-``data/`` beside this file, which is always there.
+``load()`` looks in these places, and takes the first that has the data: the given
+directory, Keras's cache, Debian's package ``dataset-fashion-mnist``, Keras's
+download, and the subset in ``data/`` beside this file, which is always there.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 
 def download() -> FashionMnist | None:
-    """Lets Keras download the data; ``None`` where that does not work."""
+    """Lets Keras download the data; returns ``None`` if that fails."""
     if find_spec("keras") is None:
         print("Fashion-MNIST is not on this machine, nor is Keras, which would download it.")
         return None
@@ -215,7 +215,7 @@ def download() -> FashionMnist | None:
 def server_answers() -> bool:
     """Whether the server of the download can be reached, within a few seconds.
 
-    Asked in a thread, because looking a name up has no time limit of its own.
+    A thread asks, because looking up a name has no time limit of its own.
     """
     answers: list[bool] = []
 

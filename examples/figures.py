@@ -15,8 +15,7 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from results_table import KERAS_SPIKING, Library, Result
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the line style
-# does the rest.
+# Okabe and Ito's colours: colour-blind readers can tell them apart. Line styles help too.
 BLUE, ORANGE, GREEN, PURPLE, BLACK = (
     "#0072B2",
     "#E69F00",
@@ -122,10 +121,10 @@ def draw_dt(results: Sequence[Result], path: Path, library: Library = KERAS_SPIK
     """Accuracy and firing rate of the model that was tested with several `dt`.
 
     Args:
-        results: of every model; those called ``"spiking"`` are drawn, and the first,
-            which does not spike, is what they are held against.
+        results: the results of every model. Those called ``"spiking"`` are drawn. They are
+            compared with the first, which does not spike.
         path: the file to write.
-        library: whose figures to draw beside them.
+        library: the library whose figures to draw beside them.
     """
     spiking = [result for result in results if result.name == "spiking"]
     dts = [result.dt for result in spiking]

@@ -1,8 +1,9 @@
 """Estimates what models cost in joules, with keras_spiking.ModelEnergy, from one command.
 
-First a small convolutional network: what its layers count, what it takes on several devices, and
-what scaling its inputs, more time steps, or longer ones, do to that. Then networks trained on
-Fashion-MNIST, with and without spikes. Everything is printed, and drawn in two figures.
+The first part is about a small convolutional network. It shows the operations of each layer and the
+energy on several devices. It also shows how this changes with larger inputs, with more time steps,
+and with longer ones. The second part compares networks trained on Fashion-MNIST with and without
+spikes. Everything is printed, and drawn in two figures.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PIXEL_RATE = 100  # hertz of a white pixel, where pixels spike
 
 @dataclass(frozen=True)
 class Comparison:
-    """A trained model: how good, and how costly."""
+    """A trained model, with its accuracy and its energy."""
 
     name: str
     accuracy: float
@@ -90,7 +91,7 @@ def convolutional_model() -> keras.Model:
 
 
 def show_convolutional_model(images: np.ndarray, output: Path) -> None:
-    """Prints what the network counts and takes, and what that depends on."""
+    """Prints the operations and the energy of the network, and what they depend on."""
     import keras_spiking
 
     model = convolutional_model()
@@ -155,13 +156,13 @@ def compare_trained_models(data: fashion_mnist.FashionMnist, epochs: int) -> lis
     dense, spikes, pool, out = trained.layers[2:]
     num_steps, pixels = spiking_models.NUM_STEPS, images.reshape(len(images), 1, -1)
     over_time = pixels.repeat(num_steps, axis=1)
-    # The same layers on inputs with a time axis of any length, which does not count.
+    # The same layers, on inputs with a time axis of any length.
     start = keras.Input((None, pixels.shape[-1]))
     name = f"spikes, pixels up to 1 Hz (as trained), {num_steps} steps"
     model = keras.Sequential([start, dense, spikes, pool, out])
     results.append(compare(name, model, over_time, ("loihi", "45nm_ac"), num_steps))
 
-    # The same network, with pixels that are spikes: scaled up, and the weights down again.
+    # The same network, but pixels are spikes: they are scaled up, and the weights scaled down.
     encode = keras_spiking.SpikingActivation("relu", dt=spiking_models.DT, seed=0, name="pixels")
     scaled_dense = keras.layers.Dense(dense.units, name="dense")
     model = keras.Sequential([start, encode, scaled_dense, spikes, pool, out])
@@ -174,7 +175,7 @@ def compare_trained_models(data: fashion_mnist.FashionMnist, epochs: int) -> lis
 
 
 def show_comparison(results: list[Comparison], output: Path) -> None:
-    """Prints and draws what trained models take."""
+    """Prints and draws the energy of trained models."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
     import spiking_models

@@ -17,7 +17,7 @@ class Rates(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What one model reached; no `dt` (seconds) and no rates without spikes."""
+    """The results of one model. A model without spikes has no `dt` (seconds) and no rates."""
 
     name: str
     dt: float | None
@@ -27,12 +27,12 @@ class Result:
 
     @property
     def title(self) -> str:
-        """The name, with the step it was tested with."""
+        """The name, with the `dt` of the test."""
         return self.name if self.dt is None else f"{self.name}, dt {self.dt:g} s"
 
 
 class Reference(NamedTuple):
-    """Figures of an older library; `None` where there is none."""
+    """Figures of an older library; `None` for figures that do not exist."""
 
     accuracy: float | None = None
     rate: float | None = None
@@ -53,8 +53,8 @@ accuracy: of the test images.   Hz: firing rate of a neuron, its mean over the s
 image; least, mean and greatest over all neurons and test images.   ms/step: median time of
 a training step; a model is trained once, whatever the dt it is tested with.
 """
-# What its documentation states, and what it reached when run again with the settings of this
-# example (full data, 10 epochs).
+# The figures in its documentation, and those of a new run with the settings of this example (full
+# data, 10 epochs).
 KERAS_SPIKING = Library(
     "KerasSpiking",
     {
@@ -117,10 +117,10 @@ def format_table(
     """The lines of the table.
 
     Args:
-        results: a row each.
+        results: the results; each is a row.
         description: which data were used, and how.
         comparable: whether the run had the data and epochs of the published one.
-        library: what the results are put beside.
+        library: the older library whose figures stand beside the results.
     """
     heading = COLUMNS.format(
         *("model", "accuracy", "min Hz", "mean", "max", "ms/step"),

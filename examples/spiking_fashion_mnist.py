@@ -1,10 +1,10 @@
 """Trains spiking networks on Fashion-MNIST, from one command.
 
-It swaps the activation of a small network for its spiking form, looks at what the length
-of a time step does to accuracy and firing rates, and then makes the network better:
+It swaps the activation of a small network for its spiking form, and shows how accuracy and
+firing rates depend on the length of a time step. Then it makes the network better, with
 training that sees the spikes, a range for the firing rates, and filters that smooth the
-spikes. It prints one table, beside the published figures of KerasSpiking, and writes the
-table and four figures.
+spikes. It prints one table, with the published figures of KerasSpiking beside its own, and
+writes the table and four figures.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def choose_backend(parser: argparse.ArgumentParser, backend: str | None) -> str:
-    """Sets the backend, which must be done before Keras is imported."""
+    """Sets the backend. Call it before Keras is imported."""
     chosen = backend or os.environ.get("KERAS_BACKEND") or BACKENDS[0]
     if chosen not in BACKENDS:
         parser.error(f"KERAS_BACKEND is {chosen!r}; expected one of {BACKENDS}")

@@ -1,10 +1,10 @@
 """Trains spiking PyTorch networks on Fashion-MNIST, from one command.
 
-It swaps the activation of a small network for its spiking form, looks at what the length
-of a time step does to accuracy and firing rates, and then makes the network better:
+It swaps the activation of a small network for its spiking form, and shows how accuracy and
+firing rates depend on the length of a time step. Then it makes the network better, with
 training that sees the spikes, a target for the firing rates, and a filter that smooths the
-spikes. It prints one table, beside the published figures of PyTorchSpiking, and writes the
-table and four figures. It needs neither Keras nor torchvision.
+spikes. It prints one table, with the published figures of PyTorchSpiking beside its own, and
+writes the table and four figures. It needs neither Keras nor torchvision.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     command_line.check_packages(parser, PACKAGES)
     command_line.make_directory(parser, arguments.output)
-    # Keras downloads the data where it is installed; no other backend need be.
+    # If Keras is installed, it downloads the data. It needs no other backend for that.
     os.environ.setdefault("KERAS_BACKEND", "torch")
     try:
         data = fashion_mnist.load(arguments.data)

@@ -1,6 +1,6 @@
 """The models of the Fashion-MNIST example: built, trained and measured.
 
-Import it once the backend is chosen: it imports Keras.
+Import this module only after the backend is chosen, because it imports Keras.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def spiking_model(
         spiking_aware_training: whether training sees the spikes.
         activity_regularizer: keeps the firing rates, in hertz, in a range.
         filter_class: `keras_spiking.Lowpass` or `keras_spiking.Alpha`, which smooths
-            the spikes; without it they are averaged over time.
+            the spikes. Without a filter, the spikes are averaged over time.
         every_step: whether to answer at every step rather than at the end.
     """
     if filter_class is not None:
@@ -122,8 +122,8 @@ EXPERIMENTS = (
 class StepTimer(keras.callbacks.Callback):
     """Times training steps, less the first ones, which compile the model.
 
-    Keras turns the losses of a step into numbers before it calls `on_train_batch_end`, so the
-    step is over by then on a backend that runs ahead, too.
+    Keras turns the losses of a step into numbers before it calls `on_train_batch_end`. So the step
+    is over by then, also on a backend that runs ahead.
     """
 
     WARM_UP_STEPS = 50
@@ -161,8 +161,8 @@ def train(
         metrics=["accuracy"],
     )
     timer = StepTimer()
-    # Shuffled here: once a seed is set, Keras gives every epoch the same order on TensorFlow, which
-    # costs a hundredth of the accuracy.
+    # Shuffled here: after a seed is set, Keras on TensorFlow uses the same order in every epoch.
+    # That lowers the accuracy by a hundredth.
     generator = np.random.default_rng(seed)
     for epoch in range(epochs):
         if verbose:
@@ -180,7 +180,7 @@ def train(
 
 
 def accuracy_of(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Fraction of the images whose greatest output is that of their class."""
+    """Fraction of the images whose largest output is that of their class."""
     return float(np.mean(logits.argmax(axis=-1) == labels))
 
 

@@ -50,7 +50,7 @@ class Spiking(torch.nn.Module):
     Args:
         dt: length of a step, in seconds.
         spiking_aware_training: whether training sees the spikes.
-        lowpass: whether a filter smooths the spikes; else they are averaged over time.
+        lowpass: whether a filter smooths the spikes. Without it, they are averaged over time.
         every_step: whether to answer at every step rather than at the end.
     """
 

@@ -1,9 +1,9 @@
 """Runs a spiking model as a service would: one time step a call, for as long as signals come.
 
-The model keeps its voltages and levels from call to call. Here it is called in three ways, each in
-microseconds per step: as it stands, compiled by its backend, and compiled with many steps a call.
-All three give what the whole signal gives at once. With --backend modules, the same model is one of
-PyTorch modules, without Keras.
+The model keeps its voltages and levels from call to call. The example calls it in three ways: as it
+stands, compiled by its backend, and compiled with many steps a call. It prints the microseconds per
+step of each way. All three give the same outputs as the whole signal at once. With --backend
+modules, the same model consists of PyTorch modules, without Keras.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def make_signal(steps: int) -> np.ndarray:
-    """Slow waves with noise, `(1, steps, NUM_INPUTS)`, of 8 bits, as a sensor gives them."""
+    """Slow waves with noise, `(1, steps, NUM_INPUTS)`, in 8 bits, as from a sensor."""
     rng = np.random.default_rng(0)
     seconds = np.arange(steps)[:, None] * DT
     waves = np.sin(2 * np.pi * seconds * np.linspace(0.5, 5, NUM_INPUTS))
@@ -73,8 +73,8 @@ def make_signal(steps: int) -> np.ndarray:
 def make_weights(units: int) -> np.ndarray:
     """Weights `(NUM_INPUTS, units)` for rates of some 100 Hz.
 
-    They are whole numbers: sums of their products with 8 bits are exact in float32, so that the
-    rates, and hence the spikes, do not depend on how a matrix product orders its sums.
+    They are whole numbers, so sums of their products with 8 bits are exact in float32. So the rates
+    and the spikes do not depend on the order of the sums in a matrix product.
     """
     return np.rint(np.random.default_rng(1).normal(scale=30, size=(NUM_INPUTS, units)))
 
@@ -122,7 +122,7 @@ def compiled(model: keras.Model) -> Stream:
 
         run = jax.jit(lambda *arguments: model.stateless_call(*arguments, training=False))
         weights = [variable.value for variable in model.trainable_variables]
-        # JAX keeps no variables: the state goes out of each call, and into the next one.
+        # JAX keeps no variables: each call returns the state, and the next call takes it.
         state = [variable.value for variable in model.non_trainable_variables]
 
         def stream(inputs: np.ndarray) -> np.ndarray:
@@ -164,7 +164,7 @@ def run_modules(module: Any) -> Stream:
 
 
 def feed(stream: Stream, signal: np.ndarray, chunk: int, name: str) -> tuple[np.ndarray, float]:
-    """Feeds a signal in chunks: the outputs, and the median microseconds that a step took."""
+    """Feeds a signal in chunks; returns the outputs, and the median microseconds of a step."""
     outputs, times = [], []
     reported = start = time.perf_counter()
     for first in range(0, signal.shape[1], chunk):
@@ -180,7 +180,7 @@ def feed(stream: Stream, signal: np.ndarray, chunk: int, name: str) -> tuple[np.
 
 
 def ways(backend: str, units: int) -> dict[str, tuple[Stream, int]]:
-    """What to call, and with how many steps at once, each from a fresh state."""
+    """The ways to call the model: the function, and the number of steps in a call."""
     if backend == "modules":
         return {
             "one step a call": (run_modules(torch_modules(units)), 1),
