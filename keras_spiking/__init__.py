@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from keras_spiking import version as _version
 from keras_spiking._lazy import lazy_names, load_with_keras
 
-__version__ = "1.0.0.dev0"
+__version__ = _version.version
 
 if TYPE_CHECKING:
     from keras_spiking import callbacks as callbacks

@@ -244,13 +244,8 @@ class Percentile(L1L2):
         return (1 - part) * ops.take(x, below, axis=0) + part * ops.take(x, above, axis=0)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "percentile": self.percentile,
-            "axis": self.axis,
-            "target": self.target,
-            "l1": self.l1,
-            "l2": self.l2,
-        }
+        names = "percentile", "axis", "target", "l1", "l2"
+        return {name: getattr(self, name) for name in names}
 
 
 def _distance(x: Tensor, target: Target) -> Tensor:

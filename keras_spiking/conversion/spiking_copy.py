@@ -21,6 +21,7 @@ from keras_spiking.layers import (
     TemporalAvgPool,
     TimeBatched,
 )
+from keras_spiking.layers.masks import mask_of
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,7 @@ class SpikingCopy(ModelCopy):
 
 
 def _check_no_mask(tensor: keras.KerasTensor) -> None:
-    # Keras has no public name for the mask of a symbolic tensor.
-    if getattr(tensor, "_keras_mask", None) is not None:
+    if mask_of(tensor) is not None:
         raise ValueError(
             f"convert: a mask of parts of a sample reaches spikes, which cannot carry it, with the "
             f"output of {tensor.name!r}, of shape {tensor.shape}. End the mask before, as a "

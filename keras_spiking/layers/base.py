@@ -11,6 +11,7 @@ from keras_spiking._types import Shape, Tensor
 from keras_spiking.kernels import tensors
 from keras_spiking.layers.cell import KerasSpikingCell
 from keras_spiking.layers.dt import DtLike
+from keras_spiking.layers.masks import mask_of
 from keras_spiking.layers.shapes import (
     as_shape,
     check_inputs,
@@ -150,9 +151,8 @@ class KerasSpikingLayer(Stateful):
         initial_state: Tensor | list[Tensor] | None = None,
     ) -> Any:
         if mask is None and initial_state is not None:
-            # Keras fills in `mask` only where `inputs` is the one tensor argument, and has no
-            # public name for the mask of a tensor.
-            mask = getattr(inputs, "_keras_mask", None)
+            # Keras fills in `mask` only where `inputs` is the one tensor argument.
+            mask = mask_of(inputs)
         self._check_call(inputs, mask, initial_state)
         inputs = tensors.cast(inputs, self.compute_dtype)
         if self.stateful and inputs.shape[self.batch_axis] is None:
