@@ -118,6 +118,7 @@ def test_takes_what_keras_takes(name):
     assert get_activation("Layer", name) is keras.activations.get(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -205,6 +206,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_a_model_with_a_layer_trains_saves_and_loads(make, tmp_path):
     layer = make()

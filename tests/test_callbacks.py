@@ -268,6 +268,7 @@ def test_layers_share_one_dt_nested_ones_too(mode):
     np.testing.assert_allclose(outputs, spikes(range(3)), rtol=1e-5)
 
 
+@pytest.mark.slow
 @every_layer_and_mode
 def test_dt_never_trains_even_if_made_trainable(layer, mode):
     dt = keras.Variable(0.5, trainable=True)

@@ -45,6 +45,7 @@ def test_convolutions_train():
     assert np.isfinite(history.history["loss"]).all()
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_converted(rng, capsys):
     data, labels = rng.normal(size=(20, 6, 6, 1)), rng.integers(0, 3, size=20)
     layers = keras.layers

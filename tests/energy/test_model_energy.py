@@ -164,6 +164,7 @@ class Columns:
         return np.asarray(self.values, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
 @pytest.mark.parametrize(
     ("shape", "given"),

@@ -60,6 +60,7 @@ def set_tau(model, value):
     tau.assign(np.full(tau.shape, value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @every_filter
 def test_a_filter_that_learned_to_do_nothing_learns_again(name, mode):
@@ -75,6 +76,7 @@ def test_a_filter_that_learned_to_do_nothing_learns_again(name, mode):
         np.testing.assert_allclose(train(model, inputs, targets, 200), 0.02, rtol=0.05)
 
 
+@pytest.mark.slow
 @every_filter
 def test_a_cell_in_keras_rnn_learns_again(name):
     inputs = noise(20)
@@ -141,6 +143,7 @@ def test_a_schedule_of_dt_does_not_move_the_time_constants_that_are_short_beside
     np.testing.assert_allclose(tau_of(model), 0.005, rtol=1e-6)
 
 
+@pytest.mark.slow
 @every_filter
 def test_what_does_not_train_keeps_any_tau(name):
     dense = keras.layers.Dense(UNITS)
