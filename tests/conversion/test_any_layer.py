@@ -111,6 +111,7 @@ MASKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # raised again by pytest.warns
 @pytest.mark.parametrize("ends", MASKED.values(), ids=MASKED)
 def test_masks_of_words_are_used(ends, rng):

@@ -145,6 +145,7 @@ def test_to_integrate_the_activation_does_not_converge(rng):
     assert error["activation"] > 10 * error["input"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("integrate", ["input", "activation"])
 def test_without_negative_spikes_there_are_none(integrate, rng):
     keras.utils.set_random_seed(0)

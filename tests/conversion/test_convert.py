@@ -40,6 +40,7 @@ def test_long_steps_give_the_outputs_of_the_original(make, rng):
     assert_equal(spiking.predict_on_batch(data), model.predict_on_batch(data))
 
 
+@pytest.mark.slow
 def test_these_models_have_every_supported_layer():
     used = {type(layer) for make in MODELS for layer in built(make).layers}
     assert used >= rules.SUPPORTED

@@ -170,6 +170,7 @@ def test_indices_stand_as_they_are():
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 @every_layer
 def test_in_pieces_of_time_it_is_the_same(make, features, masked, rng):
