@@ -12,7 +12,10 @@ import pytest
 
 from keras_spiking.kernels import cpu
 
-pytestmark = pytest.mark.skipif(not cpu.is_available(), reason="Numba is not installed")
+pytestmark = [
+    pytest.mark.skipif(not cpu.is_available(), reason="Numba is not installed"),
+    pytest.mark.slow,  # no framework is in the loops: one backend is enough
+]
 ROOT = Path(__file__).parents[2]
 
 
