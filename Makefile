@@ -42,10 +42,6 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # On a GPU both would otherwise take all of its memory, in every worker of a suite.
 export TF_FORCE_GPU_ALLOW_GROWTH ?= true
 export XLA_PYTHON_CLIENT_PREALLOCATE ?= false
-# JAX compiles a program once for all workers, and not again in a later run.
-export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.test-results/jax-programs
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
-export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
 empty :=
 comma := ,

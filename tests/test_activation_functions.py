@@ -149,6 +149,7 @@ def relu(x):
     return ops.maximum(x, 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "softplus", tripled])
 def test_a_model_with_a_name_or_a_registered_function_saves_and_loads(activation, tmp_path):
     assert_loads_with_equal_outputs(model_with(activation), tmp_path)

@@ -77,6 +77,7 @@ def test_the_program_writes_a_page_and_a_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(conversion, "QUICK_TRAINING_IMAGES", 200)
     monkeypatch.setattr(conversion, "QUICK_IMAGES", 20)
     monkeypatch.setattr(conversion, "QUICK_CHECKED_IMAGES", 4)
+    monkeypatch.setattr(conversion, "QUICK_STEPS", (1, 8))
     data, cache = str(conversion.EXAMPLES / "data"), tmp_path / "networks"
     conversion.main(["--quick", "--data", data, "--cache", str(cache), "--output", str(tmp_path)])
     # A network of so many images is trained already.

@@ -81,9 +81,7 @@ for train in distributed_jax.train_with_data_parallel, distributed_jax.train_wit
 @pytest.mark.skipif(BACKEND != "jax", reason="the example of JAX")
 def test_jax_on_eight_devices_moves_no_activations(tmp_path):
     dump = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*train_step"
-    # Programs that JAX has kept on disk would not be written there.
-    environment = {"XLA_FLAGS": dump, "JAX_ENABLE_COMPILATION_CACHE": "false"}
-    printed = start("-c", STATEFUL_ON_JAX, **environment)
+    printed = start("-c", STATEFUL_ON_JAX, XLA_FLAGS=dump)
     lines = printed.splitlines(keepends=True)
     names = ["one device", "8 parts of the batch", "2 parts by 4 of units"]
     assert_all_agree("".join(lines[:3]), names)

@@ -24,6 +24,7 @@ LAYERS = {
 every_layer = pytest.mark.parametrize(("make", "features"), LAYERS.values(), ids=LAYERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @every_layer
 def test_outputs_average_to_the_layer_of_the_mean(make, features, mode, rng):

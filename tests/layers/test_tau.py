@@ -117,6 +117,7 @@ def test_the_users_constraint_comes_first_and_is_what_shows(name):
     assert plain.get_config()["tau_constraint"] is None
 
 
+@pytest.mark.slow
 @every_filter
 def test_with_a_variable_dt_only_what_is_not_positive_is_put_back(name):
     dt = keras.Variable(0.01)
@@ -164,6 +165,7 @@ def test_what_is_no_number_is_not_hidden(name):
     assert np.isnan(train(model, inputs, inputs, 1)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dt", [1e-9, 1.0])
 @every_filter
 def test_where_tau_is_put_back_it_has_a_gradient(name, dt):
