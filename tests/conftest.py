@@ -33,8 +33,8 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Leaves out what would only compile longer on TensorFlow and JAX. PyTorch runs everything.
 
-    Tests that are marked `slow` are left out, and so are most combinations of three or more
-    parameters: every pair of two parameters' values remains.
+    Tests that are marked `slow` are left out, and so are most combinations of parameters: of
+    kernels every pair of two parameters' values remains, elsewhere every value.
     """
     if config.getoption("whole") or keras.backend.backend() == "torch":
         return
@@ -42,21 +42,22 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if not item.get_closest_marker("slow"):
             tests[item.nodeid.partition("[")[0]].append(item)
-    kept = {item for cases in tests.values() for item in every_pair(cases)}
+    kept = set()
+    for name, cases in tests.items():
+        kept.update(covering(cases, 2 if name.startswith("tests/kernels") else 1))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
 
 
-def every_pair(cases):
-    """Of all cases of one test, a few that have every pair of two parameters' values."""
-    pairs = {case: set(itertools.combinations(parameters(case), 2)) for case in cases}
-    if len(parameters(cases[0])) < 3:
+def covering(cases, number):
+    """Of all cases of one test, a few that have every combination of that number of parameters."""
+    if len(parameters(cases[0])) <= number:
         return cases
-    kept = []
-    left = set().union(*pairs.values())
+    has = {case: set(itertools.combinations(parameters(case), number)) for case in cases}
+    kept, left = [], set().union(*has.values())
     while left:
-        best = max(cases, key=lambda case: len(pairs[case] & left))
-        left -= pairs[best]
+        best = max(cases, key=lambda case: len(has[case] & left))
+        left -= has[best]
         kept.append(best)
     return kept
 
