@@ -32,8 +32,8 @@ WHOLE ?=
 # For `make test-oldest` and `make test-python`: `versions` runs only what depends on versions, which
 # is how layers keep Keras's contract and compile, files, public names, and who calls them.
 PART ?=
-versions := tests/kernels tests/layers/test_contract.py tests/layers/test_time.py \
-	tests/saving tests/conversion/test_convert.py tests/energy/test_layer_stats.py \
+versions := tests/layers/test_contract.py tests/layers/test_time.py tests/saving \
+	tests/conversion/test_convert.py tests/energy/test_layer_stats.py \
 	tests/test_callbacks.py tests/test_config.py tests/test_docstrings.py tests/test_lazy.py \
 	tests/test_regularizers.py tests/test_reset.py tests/test_signatures.py tests/test_versions.py
 part := --ignore=tests/examples --ignore=tests/gpu $(if $(PART),$($(PART)))
