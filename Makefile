@@ -26,7 +26,18 @@ DEMO_OUTPUT ?= demo-output
 # For `make test-triton`: 1 runs the kernels in Triton's interpreter, which needs no GPU.
 INTERPRET ?= 1
 # For the suites; for example: make test-jax PYTEST_ARGS="-x -k lowpass"
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
+# 1 leaves out nothing on TensorFlow and JAX, which else skip what would only compile longer.
+WHOLE ?=
+# For `make test-oldest` and `make test-python`: `versions` runs only what depends on versions. That is
+# the kernels, which frameworks compile and which run without Numba there; how layers keep Keras's
+# contract; files; public names; and who calls them.
+PART ?=
+versions := tests/kernels tests/layers/test_filters.py tests/layers/test_contract.py tests/layers/test_time.py tests/saving \
+	tests/conversion/test_convert.py tests/energy/test_layer_stats.py \
+	tests/test_callbacks.py tests/test_config.py tests/test_docstrings.py tests/test_lazy.py \
+	tests/test_regularizers.py tests/test_reset.py tests/test_signatures.py tests/test_versions.py
+part := --ignore=tests/examples --ignore=tests/gpu $(if $(PART),$($(PART)))
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # On a GPU both would otherwise take all of its memory, in every worker of a suite.
@@ -98,7 +109,7 @@ format: $(test_ready) ## Fix style and format where that is safe
 test-tensorflow test-jax test-torch: test-%: $(test_ready) ## Run the suite on one backend
 	@mkdir -p $(results)
 	KERAS_BACKEND=$* COVERAGE_FILE=$(results)/$*.coverage $(python) -m pytest \
-		--ignore=tests/pytorch --ignore=tests/docs \
+		--ignore=tests/pytorch --ignore=tests/docs $(if $(filter-out 0,$(WHOLE)),--whole) \
 		--cov --cov-report= --cov-fail-under=0 --junitxml=$(results)/$*.xml $(PYTEST_ARGS)
 
 test-pytorch: $(torch_ready) ## Test the PyTorch modules where there is no Keras
@@ -124,22 +135,21 @@ test-docs: $(docs_ready) ## Read the built documentation in a headless browser (
 	@mkdir -p $(results)
 	$(python) -m pytest --confcutdir=tests/docs tests/docs --junitxml=$(results)/docs.xml
 
-# Both run without Numba. They leave out the examples' tests, which train for minutes on what the other
-# tests cover, and what is not in the package.
+# Both run without Numba, and without the examples' tests and what is not in the package.
 test-oldest: ## Run the suite on the oldest versions that pyproject.toml allows (BACKEND=jax)
 	@mkdir -p $(results)/oldest
 	$(PYTHON) tests/oldest.py > $(results)/oldest/constraints.txt
 	$(MAKE) --no-print-directory $(addprefix test-,$(or $(BACKEND),tensorflow jax torch)) \
 		VENV="$(VENV)-oldest" \
 		results=$(results)/oldest FAST= CONSTRAINTS=$(results)/oldest/constraints.txt \
-		PYTEST_ARGS="--ignore=tests/examples --ignore=tests/gpu $(PYTEST_ARGS)"
+		PYTEST_ARGS="$(part) $(PYTEST_ARGS)"
 
 # Without PyTorch: its builds for a CPU are not to be had for every Python.
 test-python: ## Run the suite on OTHER_PYTHON=python3.13, without PyTorch (BACKEND=jax)
 	$(MAKE) --no-print-directory $(addprefix test-,$(or $(BACKEND),tensorflow jax)) \
 		VENV="$(VENV)-$(OTHER_PYTHON)" \
 		results=$(results)/$(OTHER_PYTHON) PYTHON=$(OTHER_PYTHON) TORCH= FAST= \
-		PYTEST_ARGS="--ignore=tests/examples --ignore=tests/gpu $(PYTEST_ARGS)"
+		PYTEST_ARGS="$(part) $(PYTEST_ARGS)"
 
 fuzz: $(test_ready) ## Try random models for MINUTES=1 on each backend (BACKEND=jax, ARGS="--replay 7")
 	@failed=0; for backend in $(or $(BACKEND),tensorflow jax torch); do \

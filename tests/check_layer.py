@@ -65,12 +65,12 @@ def _check_model(make, inputs, tmp_path, exact):
 
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert_same(loaded.predict(inputs, verbose=0), expected, exact)
+    assert_same(run(loaded, inputs), expected, exact)
     model.save_weights(tmp_path / "model.weights.h5")
     loaded.load_weights(tmp_path / "model.weights.h5")
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
-    assert_same(clone.predict(inputs, verbose=0), expected, exact)
+    assert_same(run(clone, inputs), expected, exact)
 
 
 def _check_training(make, inputs):
@@ -80,7 +80,7 @@ def _check_training(make, inputs):
         model.build((None, *inputs.shape[1:]))
         before = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
         model.compile("sgd", "mse", run_eagerly=run_eagerly)
-        history = model.fit(inputs, targets, batch_size=2, epochs=2, verbose=0)
+        history = model.fit(inputs, targets, epochs=2, verbose=0)
         assert np.isfinite(history.history["loss"]).all()
         for weight, old in zip(model.trainable_weights, before, strict=True):
             assert not np.array_equal(ops.convert_to_numpy(weight), old), weight.path

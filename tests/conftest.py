@@ -1,7 +1,9 @@
 """Settings for the whole suite, which runs once per Keras backend (`KERAS_BACKEND`)."""
 
+import collections
 import contextlib
 import importlib.metadata
+import itertools
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -18,6 +20,58 @@ import pytest
 import keras_spiking
 
 keras.config.disable_traceback_filtering()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--whole", action="store_true", help="leave out nothing on any backend")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: compiles for long; runs on PyTorch, or with --whole")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what would only compile longer on TensorFlow and JAX. PyTorch runs everything.
+
+    Tests that are marked `slow` are left out, and so are most combinations of parameters: of
+    kernels every pair of two parameters' values remains, elsewhere every value.
+    """
+    if config.getoption("whole") or keras.backend.backend() == "torch":
+        return
+    tests = collections.defaultdict(list)
+    for item in items:
+        if not item.get_closest_marker("slow"):
+            tests[item.nodeid.partition("[")[0]].append(item)
+    kept = set()
+    for name, cases in tests.items():
+        kept.update(covering(cases, 2 if name.startswith("tests/kernels") else 1))
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def covering(cases, number):
+    """Of all cases of one test, a few that have every combination of that number of parameters."""
+    if len(parameters(cases[0])) <= number:
+        return cases
+    has = {case: set(itertools.combinations(parameters(case), number)) for case in cases}
+    kept, left = [], set().union(*has.values())
+    while left:
+        best = max(cases, key=lambda case: len(has[case] & left))
+        left -= has[best]
+        kept.append(best)
+    return kept
+
+
+def parameters(case):
+    """What each `parametrize`, and each fixture, gives a case: names and identities of objects."""
+    if not hasattr(case, "callspec"):
+        return []
+    left = {name: id(value) for name, value in case.callspec.params.items()}
+    given = []
+    for mark in case.iter_markers("parametrize"):
+        names = mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0]
+        given.append(tuple((name.strip(), left.pop(name.strip())) for name in names))
+    return given + list(left.items())
 
 
 def pytest_report_header():

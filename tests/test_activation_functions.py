@@ -118,6 +118,7 @@ def test_takes_what_keras_takes(name):
     assert get_activation("Layer", name) is keras.activations.get(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -148,6 +149,7 @@ def relu(x):
     return ops.maximum(x, 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "softplus", tripled])
 def test_a_model_with_a_name_or_a_registered_function_saves_and_loads(activation, tmp_path):
     assert_loads_with_equal_outputs(model_with(activation), tmp_path)
@@ -205,6 +207,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_a_model_with_a_layer_trains_saves_and_loads(make, tmp_path):
     layer = make()

@@ -228,6 +228,7 @@ def test_takes_a_learning_rate_schedule():
     np.testing.assert_allclose(outputs, [1 / (0.8 * 0.5 ** (s / 2)) for s in range(6)], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "as_type", [np.float32, np.float64, np.array, ops.convert_to_tensor], ids=lambda f: f.__name__
 )
@@ -239,6 +240,7 @@ def test_the_schedule_may_give_any_scalar(as_type):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verbose", [True, 1])
 def test_verbose_prints_each_epochs_first_dt(verbose, capsys):
     dt = keras.Variable(1.0)
@@ -248,6 +250,7 @@ def test_verbose_prints_each_epochs_first_dt(verbose, capsys):
     assert capsys.readouterr().out == "".join(f"DtScheduler {line}\n" for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{}, {"verbose": False}, {"verbose": 0}])
 def test_prints_nothing_unless_asked(arguments, capsys):
     dt = keras.Variable(1.0)
@@ -255,6 +258,7 @@ def test_prints_nothing_unless_asked(arguments, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 @every_mode
 def test_layers_share_one_dt_nested_ones_too(mode):
     dt = keras.Variable(1.0)
@@ -268,6 +272,7 @@ def test_layers_share_one_dt_nested_ones_too(mode):
     np.testing.assert_allclose(outputs, spikes(range(3)), rtol=1e-5)
 
 
+@pytest.mark.slow
 @every_layer_and_mode
 def test_dt_never_trains_even_if_made_trainable(layer, mode):
     dt = keras.Variable(0.5, trainable=True)

@@ -49,6 +49,7 @@ def test_config_round_trip(axis):
     assert copy.axis == (tuple(axis) if isinstance(axis, list) else axis)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer_class", "run_eagerly"),
     [(keras_spiking.Lowpass, False), (keras_spiking.Lowpass, True), (keras_spiking.Alpha, False)],

@@ -12,6 +12,7 @@ from tests.fuzz.model_checks import check_conversion, check_model_over_time
 OVER_TIME, CONVERTED = 33, 42
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [OVER_TIME, CONVERTED])
 def test_random_models_pass(seed):
     cases.run_case(seed)
@@ -28,6 +29,7 @@ def test_a_seed_makes_the_same_model_again():
     assert "SpikingActivation" in first
 
 
+@pytest.mark.slow
 def test_a_spike_too_many_is_found(monkeypatch):
     right = kernels.spike
 
@@ -40,6 +42,7 @@ def test_a_spike_too_many_is_found(monkeypatch):
         cases.run_case(OVER_TIME)
 
 
+@pytest.mark.slow
 def test_an_option_that_a_file_loses_is_found(monkeypatch):
     layer = keras_spiking.SpikingActivation
     right = layer.get_config

@@ -235,7 +235,7 @@ def test_double_precision_on_jax():
     for name in [each for each in environment if each.startswith(("PYTEST_", "COV_"))]:
         del environment[name]
     ran = subprocess.run(
-        [*command, "-k", "double_precision_is_that or float64"],
+        [*command, "--whole", "-k", "double_precision_is_that or float64"],
         env=environment,
         capture_output=True,
         text=True,

@@ -33,6 +33,7 @@ def test_example_prints_what_it_says(capsys):
         assert re.sub(r"\d", "", printed) == re.sub(r"\d", "", said)
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_converted(rng, capsys):
     data, labels = rng.normal(size=(20, 6, 6, 1)), rng.integers(0, 3, size=20)
     layers = keras.layers

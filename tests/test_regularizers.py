@@ -48,6 +48,7 @@ def test_equals_the_old_library(index, mode):
     )
 
 
+@pytest.mark.slow
 @every_mode
 @pytest.mark.parametrize("target", [0, 2.5, (1, 3), [1, 3], (2, 2), (-1, 0.5)])
 def test_distances_are_from_the_target_or_the_nearest_end_of_the_range(target, mode, rng):
@@ -239,6 +240,7 @@ def spiking_model(regularizer):
     return keras.Model(inputs, outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "run_eagerly"),
     [

@@ -217,6 +217,7 @@ def model_to_train(make, **compile_arguments):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_eagerly", [False, True], ids=["jit", "eager"])
 @pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
 def test_works_from_a_callback(method, run_eagerly, rng):

@@ -96,6 +96,7 @@ def run_without_a_stop(kind):
 
 
 # Stopped at the beginning of an epoch, or in its midst: at an epoch and a batch.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "stop"),
     [("arrays", (2, 0)), ("stream", (2, 0)), ("stream", (2, 1)), ("stateful", (2, 1))],
@@ -152,6 +153,7 @@ def start(folder):
     return subprocess.Popen(command, cwd=root, env=environment)
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_from_its_backup(tmp_path):
     folder, log = tmp_path / "backup", tmp_path / "backup.log"
     expected, _ = run_without_a_stop("arrays")

@@ -46,6 +46,7 @@ SOFTMAXES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", SOFTMAXES.values(), ids=SOFTMAXES)
 @pytest.mark.parametrize("as_layer", [True, False])
 def test_a_softmax_by_any_name_is_refused_but_at_the_end(as_layer, make, rng):

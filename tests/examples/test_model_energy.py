@@ -17,6 +17,7 @@ def data():
     return subset.first(64, 16)
 
 
+@pytest.mark.slow
 def test_prints_and_draws_what_energy_depends_on(data, tmp_path, capsys):
     model_energy.show_convolutional_model(data.test_images[:4] / 255, tmp_path)
     printed = capsys.readouterr().out
@@ -34,6 +35,7 @@ def test_prints_and_draws_what_energy_depends_on(data, tmp_path, capsys):
     assert (tmp_path / "energy_layers.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_compares_models_with_and_without_spikes(data, tmp_path, capsys):
     results = model_energy.compare_trained_models(data, epochs=1)
     without, as_trained, encoded = (result.energy for result in results)

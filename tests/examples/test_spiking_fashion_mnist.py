@@ -319,6 +319,7 @@ def test_table_compares_only_what_can_be_compared():
     assert warning in results_table.format_table([result], "a few", comparable=False)
 
 
+@pytest.mark.slow
 def test_example_runs_from_data_to_table_and_figures(write_data, monkeypatch, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "tensorflow"))

@@ -13,7 +13,10 @@ import pytest
 from keras_spiking.kernels import cpu, parallel
 from keras_spiking.kernels.contract import Filter, to_row
 
-pytestmark = pytest.mark.skipif(not cpu.is_available(), reason="Numba is not installed")
+pytestmark = [
+    pytest.mark.skipif(not cpu.is_available(), reason="Numba is not installed"),
+    pytest.mark.slow,  # no framework is in the loops: one backend is enough
+]
 ROOT = Path(__file__).parents[2]
 
 

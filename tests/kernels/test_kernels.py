@@ -443,6 +443,7 @@ def test_unknown_length_is_summed_the_same_way(rng):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_kernels_import_without_keras():
     import subprocess
     import sys

@@ -74,7 +74,7 @@ def assert_same_bits(function, *arrays, mode="eager"):
 
 
 @every_mode
-@pytest.mark.parametrize("shape", [(2, 50, 3), (1, 1, 1), (5, 33, 2, 35)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 33, 2, 35)], ids=str)
 def test_loops_of_numba_agree_with_the_portable_kernels(mode, shape, threads, rng):
     assert_kernels_agree(rng, "numba", "portable", shape, mode)
 

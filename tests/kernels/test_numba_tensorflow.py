@@ -64,7 +64,7 @@ def assert_same(pair):
 
 
 @every_mode
-@pytest.mark.parametrize("shape", [(2, 50, 3), (3, 7, 2, 2), (2, 1, 5)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 7, 2, 2), (2, 1, 5)], ids=str)
 def test_spikes_and_filters_agree_with_the_portable_ones(shape, mode, rng):
     assert_kernels_agree(rng, "numba", "portable", shape, mode)
 

@@ -96,6 +96,7 @@ def test_bidirectional_gives_the_last_step_of_each_way_and_the_states(make, mask
     assert_same(outputs[0], np.concatenate([one, other], axis=-1))
 
 
+@pytest.mark.slow
 @every_layer
 def test_a_stateful_bidirectional_resumes_both_ways(make, rng):
     pieces = [data(rng) for _ in range(2)]
@@ -110,6 +111,7 @@ def test_a_stateful_bidirectional_resumes_both_ways(make, rng):
             keras_spiking.reset_states(each)
 
 
+@pytest.mark.slow
 @every_layer
 def test_a_bidirectional_model_trains_saves_and_loads(make, rng, tmp_path):
     inputs = data(rng)

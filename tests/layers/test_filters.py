@@ -242,6 +242,7 @@ def test_bypassed_filter_keeps_state_and_repeats_masked_steps(name, rng):
     np.testing.assert_array_equal(state, ops.convert_to_numpy(start))
 
 
+@pytest.mark.slow
 @every_filter
 def test_initializers_and_constraints_are_used_and_saved(name, rng):
     layer = make(

@@ -157,6 +157,7 @@ def test_what_is_not_a_number_spoils_its_own_step_alone(activation):
     assert np.isfinite(np.concatenate([state.ravel() for state in states])).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), num_steps=st.integers(1, 40))
 def test_many_steps_say_what_one_long_step_says(seed, num_steps):
@@ -168,6 +169,7 @@ def test_many_steps_say_what_one_long_step_says(seed, num_steps):
         np.testing.assert_allclose(many.mean(axis=1), one[:, 0], rtol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), num_steps=st.integers(1, 16), depth=st.integers(1, 4))
 def test_a_network_averages_to_the_network_of_rounded_activations(seed, num_steps, depth):

@@ -87,6 +87,7 @@ def by_channel(inputs, activation, **options):
     )
 
 
+@pytest.mark.slow
 @every_activation
 @every_option
 @pytest.mark.parametrize("variable", [False, True], ids=["number", "variable"])

@@ -24,6 +24,7 @@ LAYERS = {
 every_layer = pytest.mark.parametrize(("make", "features"), LAYERS.values(), ids=LAYERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @every_layer
 def test_outputs_average_to_the_layer_of_the_mean(make, features, mode, rng):
@@ -170,6 +171,7 @@ def test_indices_stand_as_they_are():
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 @every_layer
 def test_in_pieces_of_time_it_is_the_same(make, features, masked, rng):

@@ -398,6 +398,7 @@ def test_names_are_those_of_the_old_library():
     assert layer.activation is keras.activations.relu
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"integrate": "input"}, {"negative_spikes": False}], ids=str
 )

@@ -52,6 +52,7 @@ def frozen_later(make):
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", [frozen_at_first, frozen_later])
 @pytest.mark.parametrize("make", HOLDERS.values(), ids=HOLDERS)
 def test_a_frozen_layer_stays_as_it_is_also_copied_and_loaded(make, freeze, tmp_path):
@@ -66,6 +67,7 @@ def test_a_frozen_layer_stays_as_it_is_also_copied_and_loaded(make, freeze, tmp_
         assert_frozen(each)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", [frozen_at_first, frozen_later])
 @pytest.mark.parametrize("make", HOLDERS.values(), ids=HOLDERS)
 def test_a_layer_that_is_freed_again_trains_as_if_never_frozen(make, freeze):
@@ -81,6 +83,7 @@ def test_a_layer_that_is_freed_again_trains_as_if_never_frozen(make, freeze):
         np.testing.assert_allclose(new, other, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", [frozen_at_first, frozen_later])
 @pytest.mark.parametrize("make", HOLDERS.values(), ids=HOLDERS)
 def test_a_frozen_layer_that_fit_builds_stays_as_it_is(make, freeze):

@@ -60,6 +60,7 @@ def set_tau(model, value):
     tau.assign(np.full(tau.shape, value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @every_filter
 def test_a_filter_that_learned_to_do_nothing_learns_again(name, mode):
@@ -75,6 +76,7 @@ def test_a_filter_that_learned_to_do_nothing_learns_again(name, mode):
         np.testing.assert_allclose(train(model, inputs, targets, 200), 0.02, rtol=0.05)
 
 
+@pytest.mark.slow
 @every_filter
 def test_a_cell_in_keras_rnn_learns_again(name):
     inputs = noise(20)
@@ -115,6 +117,7 @@ def test_the_users_constraint_comes_first_and_is_what_shows(name):
     assert plain.get_config()["tau_constraint"] is None
 
 
+@pytest.mark.slow
 @every_filter
 def test_with_a_variable_dt_only_what_is_not_positive_is_put_back(name):
     dt = keras.Variable(0.01)
@@ -141,6 +144,7 @@ def test_a_schedule_of_dt_does_not_move_the_time_constants_that_are_short_beside
     np.testing.assert_allclose(tau_of(model), 0.005, rtol=1e-6)
 
 
+@pytest.mark.slow
 @every_filter
 def test_what_does_not_train_keeps_any_tau(name):
     dense = keras.layers.Dense(UNITS)
@@ -161,6 +165,7 @@ def test_what_is_no_number_is_not_hidden(name):
     assert np.isnan(train(model, inputs, inputs, 1)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dt", [1e-9, 1.0])
 @every_filter
 def test_where_tau_is_put_back_it_has_a_gradient(name, dt):

@@ -71,6 +71,7 @@ def step_by_step(layer, inputs):
     return np.stack(steps, axis=1)
 
 
+@pytest.mark.slow
 @every_case
 def test_equals_the_layer_at_each_step(make, features, rng):
     inputs = data(rng, features)
@@ -91,6 +92,7 @@ def test_one_layer_runs_at_any_length_and_batch_size(rng):
         assert_same(run(wrapper, inputs), step_by_step(layer, inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dense", "convolution", "pooling", "flatten", "model"])
 def test_equals_time_distributed(name, rng):
     make, features = CASES[name]

@@ -72,6 +72,7 @@ def test_a_model_comes_back_as_it_was(make, tmp_path):
         assert_equal(run(new), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_the_weights_make_a_difference(make):
     """Else the test above would not see that they were lost."""
@@ -88,6 +89,7 @@ def test_the_weights_make_a_difference(make):
     assert same == (not model.weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_a_layer_on_its_own_comes_back(make):
     layer = make()
