@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from keras_spiking.kernels.contract import Filter, FilterGradients
 from keras_spiking.kernels.filter_steps import AdjointSums, finish
@@ -21,7 +20,7 @@ from keras_spiking.kernels.parallel import cores, run
 __all__ = ["cores"]
 
 # Of float32 or float64; `active` is of bytes.
-Array: TypeAlias = npt.NDArray[Any]
+Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @functools.cache

@@ -4,14 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+from keras_spiking import config
+
 # Small tensors; and threads of several test processes would wait for each other.
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kernels", default="auto", help="native: as where Numba is not installed")
+
+
 @pytest.fixture(autouse=True)
-def same_random_numbers():
-    """Starts each test from the same seed."""
+def same_start(pytestconfig):
+    """Starts each test from the same seed, with the kernels that were asked for."""
     torch.manual_seed(0)
+    config.set_kernels(pytestconfig.getoption("--kernels"))
 
 
 @pytest.fixture
