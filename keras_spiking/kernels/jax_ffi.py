@@ -31,13 +31,13 @@ _TARGET = "keras_spiking"
 # Between the oldest and the newest of these, no structure below has changed.
 _KNOWN_VERSIONS = ((0, 1), (0, 2), (0, 3))
 _EXECUTE, _METADATA, _INTERNAL_ERROR = 3, 1, 13
-# By the number that XLA has for it. What is true or false is a byte to the loops.
+# NumPy's type for each of XLA's numbers for types. The loops take a Boolean as a byte.
 _DTYPES: dict[int, Any] = {1: np.dtype("uint8"), 11: np.dtype("float32"), 12: np.dtype("float64")}
 
 
 @functools.cache
 def is_supported() -> bool:
-    """Whether this JAX has the interface, in a version of which the layout is known."""
+    """Whether this JAX has the interface, in a version whose layout is known."""
     if not hasattr(jax, "ffi"):
         return False
     header = pathlib.Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h")
@@ -48,13 +48,13 @@ def is_supported() -> bool:
 
 
 def _structure(name: str, **fields: Any) -> Any:
-    """A structure that begins as all of the interface do."""
+    """A structure of the interface: all of them begin with the same two fields."""
     common = [("struct_size", ctypes.c_size_t), ("extension", ctypes.c_void_p)]
     return type(name, (ctypes.Structure,), {"_fields_": [*common, *fields.items()]})
 
 
 def _list(name: str, element: Any) -> Any:
-    """Addresses of what has a type each."""
+    """A list of addresses of structures, with the type of each one."""
     elements = ctypes.POINTER(ctypes.POINTER(element))
     return _structure(name, size=ctypes.c_int64, types=ctypes.c_void_p, elements=elements)
 
@@ -142,7 +142,7 @@ def _handle(pointer: Any) -> Any:
             name = frame.attributes.values[0].contents
             function = _functions[ctypes.string_at(name.address, name.length)]
             function(_arrays(frame.operands), _arrays(frame.results))
-    # XLA is to have all of them, an interrupt too: `ctypes` would drop them.
+    # `ctypes` drops all exceptions, interrupts too, so XLA gets them.
     except BaseException:  # noqa: BLE001
         message = f"keras_spiking: a loop of Numba failed.\n{traceback.format_exc()}"
         return frame.api.contents.create_error(_error(message))
@@ -150,7 +150,7 @@ def _handle(pointer: Any) -> Any:
 
 
 def _describe(extension: Any, api: Any) -> None:
-    """Answers, where XLA asks for it, for which version of the interface this is: for its own."""
+    """Answers XLA's question about the version of the interface: it is XLA's own."""
     if extension.type == _METADATA:
         metadata = extension.metadata.contents
         metadata.version = api.version
@@ -170,7 +170,7 @@ def _read(context: Any, address: Any) -> Any:
 
 @intrinsic
 def _add(context: Any, address: Any, number: Any) -> Any:
-    """Adds to the number at an address while no other thread does; returns the one before."""
+    """Adds to the number at an address, in one atomic step; returns the number before."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
@@ -191,7 +191,7 @@ def _call(context: Any, function: Any, argument: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
-# How many calls are under way, and whether no more may begin.
+# How many calls are running, and whether no more may begin.
 _under_way, _closed = ctypes.c_int64(0), ctypes.c_int64(0)
 _is_closed = _error("keras_spiking: this process is about to end, and computes no more.")
 
@@ -216,10 +216,10 @@ def _make_gate() -> Any:
 
 @functools.cache
 def _register() -> Any:
-    """Makes the gate known to XLA; what is returned must live as long as the process."""
+    """Registers the gate with XLA. The result must live as long as the process."""
     gate = _make_gate()
     jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(gate.ctypes), platform="cpu")
-    # JAX was imported before, so that this runs before what JAX does at the end.
+    # JAX registered its own function first, so this one runs before it.
     atexit.register(_close)
     return gate
 
@@ -240,6 +240,6 @@ def call(function: Callable[..., None], results: Any, *operands: Any, **options:
     _register()
     name = f"{function.__name__} {sorted(options.items())}"
     _functions[name.encode()] = functools.partial(function, **options)
-    # What `vmap` adds is run through one by one.
+    # `vmap` calls it once for each element of the new axis.
     run = jax.ffi.ffi_call(_TARGET, results, vmap_method="sequential")
     return run(*operands, name=name)

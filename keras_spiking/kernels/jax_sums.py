@@ -20,7 +20,7 @@ def accumulate_and_fire(
     rectify: bool = False,
     negative_spikes: bool = True,
 ) -> tuple[Any, Any]:
-    # The height of a spike is computed here, where `dt` may be a number of double precision.
+    # Here `dt` may still be a Python float, and its inverse is exact to double precision.
     scales = dt, 1.0 / dt
     if not (jax_numba.is_chosen(rates, dt, *state) or loops_are_chosen(rates, time_axis)):
         return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
@@ -111,7 +111,7 @@ def _numba_gradient(upstream: Tensor, active: Tensor, time_axis: int) -> Any:
 
 @_numba_gradient.defjvp
 def _(time_axis: int, primals: Any, tangents: Any) -> Any:
-    """It is linear; XLA's loop has derivatives."""
+    """The gradient is linear in `upstream`, and XLA's loop has derivatives."""
     (_, active), (change, _) = primals, tangents
     slope = _gradient_of_relu_of_sum(change, active, time_axis)
     return _numba_gradient(*primals, time_axis), slope

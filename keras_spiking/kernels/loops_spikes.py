@@ -60,7 +60,7 @@ def fire(
 ) -> None:
     """Spikes; and the voltages of each step, if there is room for them.
 
-    What rates are multiplied by, and spikes, is one number for each unit.
+    `seconds`, the factor of rates, and `heights`, that of spikes, have a number for each unit.
     """
     first_sample, end, first, last, steps, units, of_sample, of_step, block = unsigned(part, shape)
     spike, most = _spike_in_grid(rates), _most(rates)
@@ -170,7 +170,7 @@ def accumulate_gradient(part: Any, shape: Any, upstream: Any, active: Any, gradi
                 for array in (upstream, gradients):
                     fetch(array, at, count, of_step, step)
                 fetch(active, at, count, of_step, step)
-                # By themselves: numbers of two sizes in one loop are no vector code.
+                # A loop of its own: numbers of two sizes in one loop do not become vector code.
                 for unit in range(count):
                     passes[unit] = upstream.dtype.type(active[at + unit])
                 for unit in range(count):

@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 # Units in `scratch`, which stay in a processor's first cache.
 BLOCK = 256
-# How many steps ahead a loop that goes back in time has memory fetched, and how many at once.
+# How many steps ahead a loop back in time fetches memory, and how many elements at once.
 _AHEAD, _LINE = np.uint64(8), np.uint64(16)
 
 
@@ -66,7 +66,7 @@ def _prefetch(context: Any, array: Any, index: Any) -> Any:
 
 @compiled
 def fetch(array: Any, at: Any, count: Any, of_step: Any, step: Any) -> None:
-    """Fetches the step that a loop back in time needs in some steps: processors look ahead only."""
+    """Fetches a step that a loop back in time will need. Processors foresee only loops forward."""
     if step >= _AHEAD:
         for unit in range(np.uint64(0), count, _LINE):
             _prefetch(array, at - _AHEAD * of_step + unit)

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# By measurement: below, to hand a part to another thread takes longer than to do it.
+# By measurement: to hand fewer elements to another thread takes longer than to compute them.
 _ELEMENTS_WORTH_A_THREAD = 2**16
-# Of numbers that are next to one another, those of one cache line stay together.
+# Units that share a cache line go to the same thread.
 _LINE = 16
 _SECONDS_TO_TELL = 1.0
 
@@ -44,7 +44,7 @@ class Layout(NamedTuple):
         return cls(samples, steps, units, units, samples * units)
 
     def parts(self, threads: int) -> list[tuple[int, int, int, int]]:
-        """First and last sample and unit of what each thread is to do."""
+        """The first and last sample and unit of each thread's part."""
         elements = self.samples * self.steps * self.units
         most = max(min(threads, elements // _ELEMENTS_WORTH_A_THREAD), 1)
         even = self.samples % most == 0 or self.samples >= 8 * most
@@ -64,7 +64,7 @@ def _pool() -> concurrent.futures.ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    # A forked process has none of the threads.
+    # A forked process does not have the threads.
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
@@ -87,7 +87,7 @@ def run(loop: Any, like: Any, time_axis: int, threads: int, *arguments: Any) -> 
 
 
 def _begin(loop: Any, part: Any, arguments: Any) -> "concurrent.futures.Future[None]":
-    """Runs a loop in another thread; in this one if the interpreter is about to end."""
+    """Runs a loop in another thread, or in this one if the interpreter is about to end."""
     try:
         return _pool().submit(loop, part, *arguments)
     except RuntimeError:  # It starts no more work by then.
@@ -98,7 +98,7 @@ def _begin(loop: Any, part: Any, arguments: Any) -> "concurrent.futures.Future[N
 
 
 def _finish(futures: Any) -> None:
-    """Waits for threads. An interrupt waits too: whoever called may free memory they write to."""
+    """Waits for the threads, also after an interrupt: the caller may free what they write to."""
     interrupt = None
     while not all(future.done() for future in futures):
         try:
@@ -112,7 +112,7 @@ def _finish(futures: Any) -> None:
 
 
 def _compile(loop: Any, arguments: Any) -> None:
-    """Has Numba compile a loop, or load it, by a part with nothing to do."""
+    """Makes Numba compile or load a loop, by an empty part."""
     start, loaded = time.monotonic(), loop.stats.cache_hits.total()
     loop((0, 0, 0, 0), *arguments)
     seconds = time.monotonic() - start

@@ -145,7 +145,7 @@ def _double_unknown(log_decay: Tensor, sequence: Tensor, length: Tensor, time_ax
     along_time = [-1] + [1] * (len(sequence.shape) - 1 - time_axis)
 
     def add_earlier(step: Tensor, sequence: Tensor) -> tuple[Tensor, Tensor]:
-        # Not `ops.roll`, which TFLite does not have; nor slices, whose sizes XLA does not know.
+        # Not `ops.roll`, which TFLite does not have. Not slices, whose sizes XLA does not know.
         earlier = ops.take(sequence, ops.maximum(times - step, 0), axis=time_axis)
         decay = ops.exp(ops.cast(step, sequence.dtype) * log_decay)
         inside = ops.reshape(times >= step, along_time)
@@ -179,8 +179,8 @@ def spike_by(
 ) -> tuple[Tensor, Tensor]:
     """`spike`, made of two other kernels of a backend."""
     rates = ops.relu(rates) if rectify else rates
-    # Times `1 / dt`, never divided by `dt`: a compiler may replace a division by a product, and
-    # would then change the bits.
+    # Times `1 / dt`, not divided by `dt`: a compiler may make a product of a division, and change
+    # the bits.
     increments = ops.cast(ops.stop_gradient(rates), voltage.dtype) * dt
     counts, final = integrate_and_fire(increments, ops.stop_gradient(voltage), time_axis)
     return straight_through(rates, tensors.cast(counts * (1.0 / dt), rates.dtype)), final
@@ -207,7 +207,7 @@ def scaled(
     rectify: bool,
 ) -> tuple[Tensor, Tensor]:
     """`spike_by_channel`, made of another kernel of a backend."""
-    # Not with `dt` times a scale: a compiler may join two products, and change the bits.
+    # `seconds` is one factor. A compiler may join two products, and change the bits.
     increments = ops.cast(rates, voltage.dtype) * seconds
     spikes, final = spike(increments, voltage, 1.0, time_axis, rectify)
     return tensors.cast(spikes * heights, rates.dtype), final

@@ -29,7 +29,7 @@ from keras_spiking.kernels.tensorflow_step import fire_once, pass_once
 
 __all__ = ["loops_are_chosen", "runs_on_cpu"]
 
-# Exporters to TFLite and ONNX have no random numbers, and name the operation that they stop at.
+# Exporters to TFLite and ONNX have no random numbers. Their error shows this name.
 _ADVICE = "random_voltage__give_initial_voltage_to_export"
 
 filter_end = portable.filter_end
@@ -57,7 +57,7 @@ def integrate_and_fire(
 
 
 def _fire_and_scale(rates: Tensor, time_axis: int, kind: str) -> Callable[..., Any] | None:
-    """What goes from rates to spikes in hertz in one pass, if something does."""
+    """The function that turns rates into spikes in hertz in one pass, if there is one."""
     if kind != "portable" and rates.shape[time_axis] == 1 and not tf.executing_eagerly():
         return fire_once
     return tensorflow_numba.fire if kind == "numba" else None

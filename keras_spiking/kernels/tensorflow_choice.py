@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from keras_spiking.kernels import cpu, setting
 
-# What Keras names the graphs of its `fit`, `evaluate`, `predict` and their relatives.
+# Keras's names for the graphs of `fit`, `evaluate`, `predict` and the like.
 _STEPS_OF_KERAS = "one_step_on_data", "one_step_on_data_distributed", "multi_step_on_data"
-# What an unknown size counts as, and the elements from which a call of Python pays in a graph.
+# What an unknown size counts as. Below so many elements, a call of Python in a graph takes longer.
 _USUAL_SIZE = 32
 _ELEMENTS_WORTH_A_CALL = 2**17
 
@@ -46,7 +46,7 @@ def _numba_runs(sequence: Any, time_axis: int) -> bool:
     if not setting.numba_is_chosen() or not cpu.takes(sequence.dtype.name) or not runs_on_cpu():
         return False
     if not tf.executing_eagerly():
-        # Of its own in each thread, and within each function that TensorFlow traces.
+        # Each thread, and each function that TensorFlow traces, has a graph of its own.
         graph = tf.compat.v1.get_default_graph()
         if _xla_compiles(graph):
             return False
@@ -56,7 +56,7 @@ def _numba_runs(sequence: Any, time_axis: int) -> bool:
 
 
 def _xla_compiles(graph: Any) -> bool:
-    """Whether XLA compiles a graph, or one around it. Yes, if TensorFlow no longer tells."""
+    """Whether XLA compiles a graph, or one around it. True if TensorFlow does not tell."""
     while graph is not None:
         if not hasattr(graph, "_get_control_flow_context"):
             return True

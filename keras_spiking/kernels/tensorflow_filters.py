@@ -31,7 +31,7 @@ def filter_of_kind(
     inputs = of_known_batch(inputs, initial[0], time_axis)
 
     def unwatched(tensors: Any) -> Any:
-        # An eager tape would else look for gradients within the compiled function.
+        # Otherwise an eager tape looks for gradients within the compiled function.
         return tf.nest.map_structure(tf.stop_gradient, tensors)
 
     @tf.custom_gradient
@@ -57,8 +57,8 @@ def filter_of_kind(
 def _second(kind: str, order: int, time_axis: int) -> Callable[..., Any]:
     """Gradients of the filter's gradients in its arguments and in what these are multiplied by.
 
-    By way of filters, which have gradients in turn. In a graph, where no tape is needed: there is
-    none within `tf.autodiff.ForwardAccumulator`.
+    They are made of filters, which have gradients in turn. They are a graph, because graphs need no
+    tape, and there is no tape within `tf.autodiff.ForwardAccumulator`.
     """
 
     def backwards(log_decay: Tensor, drive: Tensor, initial: Tensor, time_axis: int) -> Tensor:

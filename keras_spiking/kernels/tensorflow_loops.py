@@ -14,7 +14,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def of_known_batch(sequence: Tensor, state: Tensor, time_axis: int) -> Tensor:
-    """The sequence, with the state's sizes where TensorFlow knows only those.
+    """The sequence, with the sizes of the state where TensorFlow knows only these.
 
     The sum of a state of size 1 and a step of unknown size has an unknown one, and a loop may not
     forget a shape.
@@ -28,7 +28,7 @@ def of_known_batch(sequence: Tensor, state: Tensor, time_axis: int) -> Tensor:
 
 
 def of_shape(tensor: Tensor, shape: Tensor) -> Tensor:
-    """The tensor, such as one that a compiled function returned, with a shape that was forgotten.
+    """The tensor with a shape that TensorFlow forgot, as it does in a compiled function.
 
     Not `tf.ensure_shape`, which TFLite does not have.
     """
@@ -37,7 +37,7 @@ def of_shape(tensor: Tensor, shape: Tensor) -> Tensor:
 
 
 def padded(tensor: Tensor) -> Tensor:
-    """Pads with a zero what has no steps, or no samples: a loop over nothing does not compile.
+    """Pads an axis of length 0 with a zero, because a loop over nothing does not compile.
 
     XLA knows every length, and leaves out a padding of nothing.
     """
@@ -64,7 +64,7 @@ def put(sequence: Tensor, values: Tensor, time: Tensor) -> Tensor:
 
 
 def time_first(sequence: Tensor, time_axis: int) -> Tensor:
-    """Swaps batch and time where time is not the first axis; the way back, too."""
+    """Swaps batch and time if time is not the first axis; a second call swaps them back."""
     if time_axis == 0:
         return sequence
     return tf.transpose(sequence, [1, 0, *range(2, len(sequence.shape))])

@@ -110,7 +110,7 @@ def linear_filter(time_axis: int) -> tuple[Callable[..., Any], Callable[..., Any
         return tuple(_call(run, row, [inputs] * len(initial)))
 
     def run_back(*tensors: Any) -> list[Any]:
-        # A row; the levels; and the gradients in them.
+        # The arguments in a row, the levels, and the gradients in the levels.
         order = (len(tensors) - 3) // 4
         row, levels, upstream = (
             tensors[: -2 * order],
@@ -164,7 +164,7 @@ def _call(function: Callable[..., Any], tensors: Any, like: Any) -> Any:
 
 
 class _Memory:
-    """The memory of an array that may be written to, for NumPy; it stays while this does."""
+    """The memory of an array, as memory that NumPy may write to. It keeps the array alive."""
 
     def __init__(self, array: Any):
         self._array = array
@@ -173,12 +173,12 @@ class _Memory:
 
 
 def _writable(array: Any) -> Any:
-    """An array as one that may be written to: for others, Numba would compile once more."""
+    """A writable view: Numba would compile once more for arrays that are not writable."""
     return array if array.flags.writeable else np.asarray(_Memory(array))
 
 
 def _as_tensor(array: Any) -> Any:
-    """An array as a tensor that is not a copy, as `tf.convert_to_tensor` makes."""
+    """The array as a tensor, without the copy that `tf.convert_to_tensor` makes."""
     if _address(array) % _ALIGNMENT or not array.size:
         return tf.convert_to_tensor(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
@@ -194,7 +194,7 @@ def _empty_like(array: Any) -> Any:
 
 
 def _empty_state(sequence: Tensor, time_axis: int) -> Any:
-    """For a number of each sample and unit."""
+    """An array with one number for each sample and unit."""
     return _empty((sequence.shape[1 - time_axis], *sequence.shape[2:]), sequence.dtype)
 
 

@@ -14,7 +14,7 @@ from keras_spiking.kernels.tensorflow_loops import compiled
 def fire_once(tensors: Tensor, time_axis: int, rectify: bool) -> tuple[Tensor, Tensor]:
     """As `tensorflow_numba.fire`, for one step in a graph: in one pass, without a loop.
 
-    By two functions: TensorFlow leaves out the one for a final voltage that nobody uses.
+    Two functions do it, so that TensorFlow can leave out a final voltage that nobody uses.
     """
     rates, *others = tensors
     step = tf.squeeze(rates, time_axis), *others
@@ -34,7 +34,7 @@ def _once(rectify: bool, of_spikes: bool) -> Callable[..., Any]:
 
 @functools.cache
 def pass_once(rectify: bool) -> Callable[..., Any]:
-    """The gradient of rates, of which each channel has its own scales."""
+    """The gradient in the rates, where each channel has scales of its own."""
 
     def passed(upstream: Tensor, rates: Tensor, dt: Tensor, height: Tensor) -> Tensor:
         scaled = upstream * height * dt

@@ -32,7 +32,7 @@ def accumulate_and_fire(
     kind = kernels_for(rates, time_axis)
     if kind == "portable":
         return running.accumulate_and_fire(rates, state, dt, time_axis, rectify, negative_spikes)
-    # Of the sizes of neurons, TensorFlow may know some of one tensor, and others of another.
+    # TensorFlow may know some sizes from one tensor of the state, and others from another.
     shape = functools.reduce(tf.TensorShape.merge_with, [part.shape for part in state])
     state = [of_shape(tf.identity(part), shape) for part in state]
     rates = of_known_batch(rates, state[0], time_axis)

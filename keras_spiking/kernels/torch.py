@@ -22,7 +22,7 @@ from keras_spiking.kernels.torch_spikes import (
 
 
 def runs_on_cpu() -> bool:
-    # Each call goes by the device of its tensors.
+    # What PyTorch uses unless told otherwise. Each call looks at the device of its tensors.
     return not torch.cuda.is_available()
 
 

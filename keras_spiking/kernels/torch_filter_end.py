@@ -64,11 +64,11 @@ class _FilterEnd(torch_plain.ReverseOnly):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
         tensors, weights = saved[:7], saved[7:]
-        if torch.is_grad_enabled():  # by `create_graph`: the weights have gradients, too
+        if torch.is_grad_enabled():  # with `create_graph`, the weights need gradients
             _, weights = _weighted_sum(ctx.order, ctx.time_axis, *tensors)
         _, coupling, first_gain, gain, inputs, first, last = tensors
         since, weights, coupled, by_steps = weights
-        # What each weight is multiplied by, in the sum over samples.
+        # The gradients in the weights, summed over samples.
         by_input = (upstream * inputs).sum(1 - ctx.time_axis)
         upstream = upstream.squeeze(ctx.time_axis)
         by_last = (upstream * last).sum(0, keepdim=True)

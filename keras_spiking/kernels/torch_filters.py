@@ -33,7 +33,7 @@ class _LinearFilter(torch_plain.ReverseOnly):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
         arguments, levels = from_row(saved[: -ctx.order]), saved[-ctx.order :]
-        # By `create_graph` these gradients have gradients, too; or `is_grads_batched` maps them.
+        # `create_graph` needs gradients of these gradients, and `is_grads_batched` maps them.
         plain = torch.is_grad_enabled() or torch_plain.transforms_are_active()
         run = _plain_gradients if plain else filter_gradients
         return None, *to_row(*run(arguments, levels, upstream, ctx.time_axis))
@@ -62,7 +62,7 @@ def _plain_gradients(
     upstream: Sequence[Tensor],
     time_axis: int,
 ) -> FilterGradients:
-    """The gradients in plain operations and filters, which have gradients in turn."""
+    """The gradients by plain operations and filters, which have gradients themselves."""
     sequences = levels, upstream
     return recurrences.filter_gradients(torch, _backwards, *arguments, *sequences, time_axis)
 

@@ -12,7 +12,7 @@ from keras_spiking._types import Tensor
 from keras_spiking.kernels import cpu, setting, torch_plain
 from keras_spiking.kernels.contract import Filter, FilterGradients, from_row, to_row
 
-# Not their subclasses, of which some have no memory of their own.
+# Not their subclasses: some have no memory of their own.
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 _DTYPES = (torch.float32, torch.float64)
 

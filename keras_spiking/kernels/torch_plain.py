@@ -43,7 +43,7 @@ def integrate_and_fire(
 
 
 def _last(sequence: Tensor, start: Tensor, time_axis: int) -> Tensor:
-    """The last step of a sequence that goes on from `start`; that, if there is no step."""
+    """The last step of a sequence that goes on from `start`; `start`, if it has no step."""
     # A length may be unknown while PyTorch traces.
     if not torch.jit.is_tracing() and not sequence.shape[time_axis]:
         return start
@@ -57,7 +57,7 @@ def integrate(increments: Tensor, voltage: Tensor, time_axis: int = 1) -> tuple[
     whole, fraction = _split(increments)
     added, start = ((part * unit).to(integer) for part in (fraction, to_grid(voltage)))
     total = torch.cumsum(added, time_axis, dtype=integer) + start.unsqueeze(time_axis)
-    # The lowest digits alone, at the top of the integer.
+    # This moves the lowest digits to the top, and all others out of the integer.
     top = (total * 2 ** (bits - DIGITS[dtype])).to(increments.dtype) * 2.0**-bits
     voltages = torch.where(top < 0.0, top + 1.0, top)
     return whole + (voltages < fraction).to(whole.dtype), voltages
@@ -152,7 +152,7 @@ def accumulate(
 
 
 def sum_of_counts(counts: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
-    """`start` plus each step and all before it, in whole numbers, which stop at `MOST_SPIKES`.
+    """`start` plus all steps up to this one, in whole numbers of at most `MOST_SPIKES`.
 
     NaN adds nothing.
     """
@@ -167,12 +167,12 @@ def bounded(counts: Tensor) -> Tensor:
 
 
 def running_max(sequence: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
-    """The largest of `start`, each step, and all before it."""
+    """The largest of `start` and all steps up to this one."""
     return torch.cummax(torch.maximum(sequence, start.unsqueeze(time_axis)), time_axis).values
 
 
 def differences(sequence: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
-    """Each step less the one before it, which is `start` before the first."""
+    """Each step minus the step before it; `start` is the step before the first."""
     return torch.diff(sequence, dim=time_axis, prepend=start.unsqueeze(time_axis))
 
 

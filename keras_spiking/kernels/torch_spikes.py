@@ -9,7 +9,7 @@ from keras_spiking._types import Tensor
 from keras_spiking.kernels import setting, torch_numba, torch_plain
 from keras_spiking.kernels.constants import DIGITS
 
-# In a step, by measurement: with fewer, one sum over time is faster.
+# Elements in a step. By measurement, one sum over time is faster if there are fewer.
 _ELEMENTS_WORTH_A_CALL = 2**11
 
 
@@ -77,7 +77,7 @@ def spike_by_channel(
 
 
 def _must_be_plain() -> bool:
-    """Whether a function with a gradient of its own would be refused, or when exporting lose it."""
+    """Whether PyTorch would refuse a function with its own gradient, or export it without."""
     return torch.compiler.is_compiling() or torch_plain.transforms_are_active()
 
 
@@ -103,7 +103,7 @@ class _Spike(torch_plain.ReverseOnly):
 
     @staticmethod
     def backward(ctx: Any, upstream: Any, _: Any) -> tuple[Any, ...]:
-        # Once: hooks of saved tensors, as of a checkpoint, may unpack each of them only once.
+        # Read once: a checkpoint lets each saved tensor be unpacked only once.
         saved = ctx.saved_tensors
         if saved:
             (rates,) = saved
@@ -112,7 +112,7 @@ class _Spike(torch_plain.ReverseOnly):
 
 
 def to_dtype(tensor: Tensor, dtype: Any) -> Tensor:
-    """The tensor in a type; what float16 cannot hold becomes the largest number that it can."""
+    """The tensor in a type. What float16 cannot hold becomes its largest number."""
     if dtype == torch.float16 and tensor.dtype != dtype:
         largest = torch.finfo(dtype).max
         tensor = tensor.clamp(-largest, largest)
@@ -127,7 +127,7 @@ def _integrate_and_fire(
     height: Tensor = 1.0,
     rectify: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Spikes of `height` by increments that are times `dt`."""
+    """Spikes of `height` for increments in units of `dt`, and the final voltage."""
     if torch_numba.runs_on(increments):
         return torch_numba.fire(increments, voltage, dt, height, rectify, time_axis)
     increments = (torch.relu(increments) if rectify else increments) * dt
@@ -159,7 +159,7 @@ def _compiled_integrate_and_fire(
     increments: torch.Tensor, voltage: torch.Tensor, time_axis: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     counts, final = _integrate_and_fire(increments, voltage, time_axis)
-    # Not parts of others, and in the order that is foretold.
+    # Copies of their own, with the strides that the fake kernel promises.
     return counts.contiguous(), final.clone(memory_format=torch.contiguous_format)
 
 

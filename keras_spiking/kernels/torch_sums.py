@@ -53,7 +53,7 @@ class _AccumulateAndFire(torch_plain.ReverseOnly):
     def backward(ctx: Any, upstream: Any, *_: Any) -> tuple[Any, ...]:
         (active,) = ctx.saved_tensors
         if upstream is not None and ctx.rectify:
-            # Gradients of this gradient, and maps over it, need plain operations.
+            # This gradient may need gradients itself, or be mapped: plain operations can.
             plain = torch.is_grad_enabled() or torch_plain.transforms_are_active()
             run = torch_plain.gradient_of_sums if plain else _gradient
             upstream = run(upstream, active, ctx.time_axis)
