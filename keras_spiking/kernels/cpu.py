@@ -9,18 +9,16 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from keras_spiking._types import Array
 from keras_spiking.kernels.contract import Filter, FilterGradients
 from keras_spiking.kernels.filter_steps import AdjointSums, finish
 from keras_spiking.kernels.parallel import cores, run
 
 __all__ = ["cores"]
-
-# Of float32 or float64; `active` is of bytes.
-Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @functools.cache

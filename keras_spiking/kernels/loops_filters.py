@@ -4,15 +4,14 @@
 their own: few arrays may be written to in a loop that is to become vector code.
 """
 
-from typing import Any
-
 import numpy as np
 
+from keras_spiking._types import Array
 from keras_spiking.kernels.numba_tools import compiled, fetch, scratch, unsigned
 
 
 @compiled
-def _add_leaking(leak: Any, drive: Any, level: Any, rest: Any) -> Any:
+def _add_leaking(leak: float, drive: float, level: float, rest: float) -> tuple[float, float]:
     """As in `filter_steps.py`: the new level, and the rest that rounding took from it."""
     change = drive - leak * level + rest
     new = level + change
@@ -21,7 +20,13 @@ def _add_leaking(leak: Any, drive: Any, level: Any, rest: Any) -> Any:
 
 @compiled
 def filter_one(
-    part: Any, shape: Any, inputs: Any, leak: Any, gain: Any, initial: Any, levels: Any
+    part: tuple[int, ...],
+    shape: tuple[int, ...],
+    inputs: Array,
+    leak: Array,
+    gain: Array,
+    initial: Array,
+    levels: Array,
 ) -> None:
     """A filter of one level."""
     first_sample, end, first, last, steps, units, of_sample, of_step, block = unsigned(part, shape)
@@ -51,17 +56,17 @@ def filter_one(
 
 @compiled
 def filter_two(
-    part: Any,
-    shape: Any,
-    inputs: Any,
-    leak: Any,
-    coupling: Any,
-    first_gain: Any,
-    second_gain: Any,
-    first_initial: Any,
-    second_initial: Any,
-    first_levels: Any,
-    second_levels: Any,
+    part: tuple[int, ...],
+    shape: tuple[int, ...],
+    inputs: Array,
+    leak: Array,
+    coupling: Array,
+    first_gain: Array,
+    second_gain: Array,
+    first_initial: Array,
+    second_initial: Array,
+    first_levels: Array,
+    second_levels: Array,
 ) -> None:
     """A filter of two levels, the first of which also drives the second."""
     first_sample, end, first, last, steps, units, of_sample, of_step, block = unsigned(part, shape)
@@ -95,18 +100,18 @@ def filter_two(
 
 @compiled
 def adjoint_one(
-    part: Any,
-    shape: Any,
-    inputs: Any,
-    leak: Any,
-    gain: Any,
-    initial: Any,
-    levels: Any,
-    upstream: Any,
-    grad_inputs: Any,
-    sum_decay: Any,
-    sum_gain: Any,
-    adjoints: Any,
+    part: tuple[int, ...],
+    shape: tuple[int, ...],
+    inputs: Array,
+    leak: Array,
+    gain: Array,
+    initial: Array,
+    levels: Array,
+    upstream: Array,
+    grad_inputs: Array,
+    sum_decay: Array,
+    sum_gain: Array,
+    adjoints: Array,
 ) -> None:
     """Gradients of a filter of one level, summed over time, and its adjoint at the first step."""
     first_sample, end, first, last, steps, units, of_sample, of_step, block = unsigned(part, shape)
@@ -150,26 +155,26 @@ def adjoint_one(
 
 @compiled
 def adjoint_two(
-    part: Any,
-    shape: Any,
-    inputs: Any,
-    leak: Any,
-    coupling: Any,
-    first_gain: Any,
-    second_gain: Any,
-    first_initial: Any,
-    second_initial: Any,
-    first_levels: Any,
-    second_levels: Any,
-    first_upstream: Any,
-    second_upstream: Any,
-    grad_inputs: Any,
-    sum_decay: Any,
-    sum_coupling: Any,
-    sum_first_gain: Any,
-    sum_second_gain: Any,
-    first_adjoints: Any,
-    second_adjoints: Any,
+    part: tuple[int, ...],
+    shape: tuple[int, ...],
+    inputs: Array,
+    leak: Array,
+    coupling: Array,
+    first_gain: Array,
+    second_gain: Array,
+    first_initial: Array,
+    second_initial: Array,
+    first_levels: Array,
+    second_levels: Array,
+    first_upstream: Array,
+    second_upstream: Array,
+    grad_inputs: Array,
+    sum_decay: Array,
+    sum_coupling: Array,
+    sum_first_gain: Array,
+    sum_second_gain: Array,
+    first_adjoints: Array,
+    second_adjoints: Array,
 ) -> None:
     """The same of a filter of two levels."""
     first_sample, end, first, last, steps, units, of_sample, of_step, block = unsigned(part, shape)

@@ -1,29 +1,32 @@
 """Spikes in loops that Numba compiles; see `numba_tools.py`."""
 
-from typing import Any
-
 import numpy as np
 
-from keras_spiking.kernels.constants import MOST_SPIKES
+from keras_spiking._types import Array
+from keras_spiking.kernels.constants import DIGITS, MOST_IN_STEP, MOST_SPIKES
 from keras_spiking.kernels.numba_tools import compiled, fetch, scratch, unsigned
 
+# For float32 and for float64: Numba knows no dictionaries.
+_UNITS = 2.0 ** DIGITS["float32"], 2.0 ** DIGITS["float64"]
+_MOST = MOST_IN_STEP["float32"], MOST_IN_STEP["float64"]
+
 
 @compiled
-def _spike_in_grid(like: Any) -> Any:
-    """A spike in units of the grid of voltages."""
+def _unit(like: Array) -> float:
+    """A voltage of 1 in steps of the grid."""
     number = like.dtype.type
-    return number(2.0**52) if like.itemsize == 8 else number(2.0**23)
+    return number(_UNITS[1]) if like.itemsize == 8 else number(_UNITS[0])
 
 
 @compiled
-def _most(like: Any) -> Any:
+def _most(like: Array) -> float:
     """The most spikes in a step."""
     number = like.dtype.type
-    return number(2.0**971) if like.itemsize == 8 else number(2.0**104)
+    return number(_MOST[1]) if like.itemsize == 8 else number(_MOST[0])
 
 
 @compiled
-def _to_grid(voltage: Any, spike: Any, grid: Any) -> Any:
+def _to_grid(voltage: float, spike: float, grid: float) -> float:
     """The fractional part of a voltage, rounded to the grid, in [0, 1)."""
     rounded = np.rint((voltage - np.floor(voltage)) * spike)
     last = spike - spike * grid
@@ -31,7 +34,9 @@ def _to_grid(voltage: Any, spike: Any, grid: Any) -> Any:
 
 
 @compiled
-def _count(increment: Any, voltage: Any, spike: Any, grid: Any, most: Any) -> Any:
+def _count(
+    increment: float, voltage: float, spike: float, grid: float, most: float
+) -> tuple[float, float]:
     """The spikes of one step, and the voltage after it."""
     rounded = np.rint(increment * spike) * grid
     whole = np.floor(rounded)
@@ -47,23 +52,23 @@ def _count(increment: Any, voltage: Any, spike: Any, grid: Any, most: Any) -> An
 
 @compiled
 def fire(
-    part: Any,
-    shape: Any,
-    rates: Any,
-    voltage: Any,
-    seconds: Any,
-    heights: Any,
+    part: tuple[int, ...],
+    shape: tuple[int, ...],
+    rates: Array,
+    voltage: Array,
+    seconds: Array,
+    heights: Array,
     rectify: bool,
-    spikes: Any,
-    voltages: Any,
-    final: Any,
+    spikes: Array,
+    voltages: Array,
+    final: Array,
 ) -> None:
     """Spikes; and the voltages of each step, if there is room for them.
 
     `seconds`, the factor of rates, and `heights`, that of spikes, have a number for each unit.
     """
     first_sample, end, first, last, steps, units, of_sample, of_step, block = unsigned(part, shape)
-    spike, most = _spike_in_grid(rates), _most(rates)
+    spike, most = _unit(rates), _most(rates)
     grid, zero = rates.dtype.type(1) / spike, rates.dtype.type(0)
     keep = voltages.size > 0
     now, dt, height = scratch(rates), scratch(rates), scratch(rates)
@@ -98,26 +103,26 @@ def fire(
 
 @compiled
 def accumulate(
-    part: Any,
-    shape: Any,
-    rates: Any,
-    floor: Any,
-    voltage: Any,
-    emitted: Any,
-    origin: Any,
-    dt: Any,
-    height: Any,
+    part: tuple[int, ...],
+    shape: tuple[int, ...],
+    rates: Array,
+    floor: Array,
+    voltage: Array,
+    emitted: Array,
+    origin: Array,
+    dt: float,
+    height: float,
     rectify: bool,
     negative_spikes: bool,
-    spikes: Any,
-    active: Any,
-    final_floor: Any,
-    final_voltage: Any,
-    final_emitted: Any,
+    spikes: Array,
+    active: Array,
+    final_floor: Array,
+    final_voltage: Array,
+    final_emitted: Array,
 ) -> None:
     """Spikes of neurons that remember their sums, and the steps that the gradient passes."""
     first_sample, end, first, last, steps, units, of_sample, of_step, block = unsigned(part, shape)
-    spike, most = _spike_in_grid(rates), _most(rates)
+    spike, most = _unit(rates), _most(rates)
     grid = rates.dtype.type(1) / spike
     limit, zero = rates.dtype.type(MOST_SPIKES), rates.dtype.type(0)
     summed, now, out, from_ = scratch(rates), scratch(rates), scratch(rates), scratch(rates)
@@ -153,7 +158,9 @@ def accumulate(
 
 
 @compiled
-def accumulate_gradient(part: Any, shape: Any, upstream: Any, active: Any, gradients: Any) -> None:
+def accumulate_gradient(
+    part: tuple[int, ...], shape: tuple[int, ...], upstream: Array, active: Array, gradients: Array
+) -> None:
     """A rate is in its sum and all later ones; spikes are a sum less the one before."""
     first_sample, end, first, last, steps, _, of_sample, of_step, block = unsigned(part, shape)
     zero = upstream.dtype.type(0)
