@@ -22,6 +22,9 @@ import keras_spiking
 keras.config.disable_traceback_filtering()
 
 
+_IN_PAIRS = "tests/kernels", "tests/test_numbers", "tests/test_floatx"
+
+
 def pytest_addoption(parser):
     parser.addoption("--whole", action="store_true", help="leave out nothing on any backend")
 
@@ -33,8 +36,8 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Leaves out what would only compile longer on TensorFlow and JAX. PyTorch runs everything.
 
-    Tests that are marked `slow` are left out, and so are most combinations of parameters: of
-    kernels every pair of two parameters' values remains, elsewhere every value.
+    Tests that are marked `slow` are left out, and most combinations of parameters. For kernels and
+    types of numbers, every pair of two parameters' values remains, and elsewhere every value.
     """
     if config.getoption("whole") or keras.backend.backend() == "torch":
         return
@@ -44,7 +47,7 @@ def pytest_collection_modifyitems(config, items):
             tests[item.nodeid.partition("[")[0]].append(item)
     kept = set()
     for name, cases in tests.items():
-        kept.update(covering(cases, 2 if name.startswith("tests/kernels") else 1))
+        kept.update(covering(cases, 2 if name.startswith(_IN_PAIRS) else 1))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
 

@@ -1,5 +1,7 @@
 """The grid that voltages lie on, in `keras.ops`."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -39,16 +41,19 @@ def round_down(voltage: Tensor) -> Tensor:
     return floor(voltage * unit) * (1.0 / unit)
 
 
-def count_spikes(increment: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
-    """The spikes of one step, and the voltage after it, for a compiled loop."""
+def count_spikes(namespace: Any, increment: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
+    """The spikes of one step, and the voltage after it, for a compiled loop.
+
+    `namespace` is `jax.numpy` or `tensorflow`: `ops.floor` makes float64 float32 on JAX.
+    """
     unit = unit_of(increment)
     most = MOST_IN_STEP[keras.backend.standardize_dtype(increment.dtype)]
-    rounded = ops.round(increment * unit) * (1.0 / unit)
-    whole = ops.floor(rounded)
+    rounded = namespace.round(increment * unit) * (1.0 / unit)
+    whole = namespace.floor(rounded)
     # This limits what has overflowed. To limit what may overflow takes twice as long.
-    within = ops.abs(increment) < most
+    within = namespace.abs(increment) < most
     # Exact: neither term reaches 1, and both are on the grid.
-    raised = voltage + ops.where(within, rounded - whole, 0.0)
-    whole = ops.where(within, whole, saturate(increment, most))
-    carry = ops.floor(raised)
+    raised = voltage + namespace.where(within, rounded - whole, 0.0)
+    whole = namespace.where(within, whole, saturate(increment, most))
+    carry = namespace.floor(raised)
     return whole + carry, raised - carry

@@ -54,7 +54,7 @@ def integrate_and_fire(
 def _fire(increments: Tensor, voltage: Tensor, time_axis: int) -> tuple[Tensor, Tensor]:
     def step(time: Tensor, carry: Any) -> Any:
         counts, voltage = carry
-        count, voltage = grid.count_spikes(at(increments, time, time_axis), voltage)
+        count, voltage = grid.count_spikes(jnp, at(increments, time, time_axis), voltage)
         return put(counts, count, time, time_axis), voltage
 
     start = jnp.zeros_like(increments), grid.to_grid(voltage)

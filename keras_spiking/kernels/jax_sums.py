@@ -54,7 +54,7 @@ def _accumulate_loop(
         spikes, active, *final = carry
         increment, now = at(rates, time, time_axis) * dt, (*final, origin)
         fired, passes, final = running.accumulate_step(
-            increment, height, now, rectify, negative_spikes
+            jnp, increment, height, now, rectify, negative_spikes
         )
         if rectify:
             active = put(active, passes, time, time_axis)

@@ -1,5 +1,7 @@
 """Sums, maxima and differences over time, made of the other kernels and `keras.ops`."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_spiking import kernels
@@ -64,11 +66,17 @@ def differences(sequence: Tensor, start: Tensor, time_axis: int = 1) -> Tensor:
 
 
 def accumulate_step(
-    increment: Tensor, height: Tensor, state: Tensor, rectify: bool, negative_spikes: bool
+    namespace: Any,
+    increment: Tensor,
+    height: Tensor,
+    state: Tensor,
+    rectify: bool,
+    negative_spikes: bool,
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
     """One step of `accumulate_and_fire`, for a compiled loop.
 
     Args:
+        namespace: `jax.numpy` or `tensorflow`.
         increment: `rate * dt`, (batch, ...).
         height: Hertz of a spike.
         state: As `accumulate_and_fire` takes it, with the voltage on its grid.
@@ -79,13 +87,13 @@ def accumulate_step(
         The spikes, whether the gradient passes (if they rectify), and the new state.
     """
     floor, voltage, emitted, origin = state
-    count, voltage = grid.count_spikes(increment, voltage)
+    count, voltage = grid.count_spikes(namespace, increment, voltage)
     undefined = ops.isnan(count)
     floor = due = bounded(floor + bounded(ops.where(undefined, 0.0, count)))
     if rectify:
-        due = ops.maximum(floor, 0.0)
+        due = namespace.maximum(floor, 0.0)
     if not negative_spikes:
-        due = ops.maximum(due, emitted)
+        due = namespace.maximum(due, emitted)
     spikes = ops.where(undefined, count, (due - emitted) * height)
     return spikes, floor + voltage > origin, (floor, voltage, due)
 

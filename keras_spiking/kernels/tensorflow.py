@@ -77,7 +77,7 @@ def _fire(time_axis: int) -> Callable[..., Any]:
         increments, voltage = map(padded, (increments, voltage))
 
         def step(time: Tensor, counts: Tensor, voltage: Tensor) -> Tensor:
-            count, voltage = grid.count_spikes(at(increments, time, time_axis), voltage)
+            count, voltage = grid.count_spikes(tf, at(increments, time, time_axis), voltage)
             return time + 1, put(counts, count, time), voltage
 
         start = 0, time_first(tf.zeros_like(increments), time_axis), grid.to_grid(voltage)

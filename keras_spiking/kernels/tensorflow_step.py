@@ -26,7 +26,7 @@ def fire_once(tensors: Tensor, time_axis: int, rectify: bool) -> tuple[Tensor, T
 def _once(rectify: bool, of_spikes: bool) -> Callable[..., Any]:
     def once(rates: Tensor, voltage: Tensor, dt: Tensor, height: Tensor) -> Tensor:
         rates = tf.nn.relu(rates) if rectify else rates
-        count, final = grid.count_spikes(rates * dt, grid.to_grid(voltage))
+        count, final = grid.count_spikes(tf, rates * dt, grid.to_grid(voltage))
         return count * height if of_spikes else final
 
     return compiled(once)

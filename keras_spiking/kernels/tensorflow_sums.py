@@ -77,7 +77,7 @@ def _accumulate(
         def step(time: Tensor, spikes: Tensor, active: Tensor, *final: Tensor) -> Tensor:
             increment, now = at(rates, time, time_axis) * dt, (*final, origin)
             fired, passes, final = running.accumulate_step(
-                increment, height, now, rectify, negative_spikes
+                tf, increment, height, now, rectify, negative_spikes
             )
             if rectify:
                 active = put(active, passes, time)
