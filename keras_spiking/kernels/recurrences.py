@@ -9,7 +9,7 @@ from typing import Any
 from keras_spiking._types import Tensor
 from keras_spiking.kernels.constants import ALPHA_SERIES
 from keras_spiking.kernels.contract import Filter, FilterGradients
-from keras_spiking.kernels.filter_steps import AdjointSums, finish
+from keras_spiking.kernels.filter_steps import AdjointSums, add_products, finish
 
 # `h_t = exp(log_decay) * h_{t-1} + drive_t`, of log_decay, drive, initial, and axis of time.
 Recurrence = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -68,29 +68,29 @@ def filter_gradients(
     def over_time(product: Tensor) -> Tensor:
         return namespace.sum(product, axis=time_axis)
 
+    def times_before(adjoint: Tensor, level: Tensor, start: Tensor, first: Tensor) -> Tensor:
+        """The sum over an adjoint times the step of a level before."""
+        later, before = _steps(adjoint, time_axis, 1, None), _steps(level, time_axis, None, -1)
+        return first * start + over_time(later * before)
+
     adjoints: list[Tensor] = []
     for drive in reversed(upstream):
         if adjoints:
             # What this level feeds into the next one, a step later.
             drive = drive + _over_time(filter_.coupling, time_axis) * after(adjoints[0])
         adjoints.insert(0, backwards(filter_.log_decay, drive, zero, time_axis))
-    before = [
-        shift(namespace, level, start, time_axis)
-        for level, start in zip(levels, initial, strict=True)
-    ]
-    grad_inputs = namespace.zeros_like(inputs)
-    log_decay = coupling = zero
-    for gain, adjoint, level in zip(filter_.gains, adjoints, before, strict=True):
-        grad_inputs = grad_inputs + _over_time(gain, time_axis) * adjoint
-        log_decay = log_decay + over_time(adjoint * level)
-    for adjoint, level in zip(adjoints[1:], before, strict=False):
-        coupling = coupling + over_time(adjoint * level)
+    # A sum, which is zero where there is no step.
+    firsts = [over_time(_steps(adjoint, time_axis, None, 1)) for adjoint in adjoints]
+    of_level = list(map(times_before, adjoints, levels, initial, firsts))
+    # Of each level into the next one.
+    coupled = map(times_before, adjoints[1:], levels, initial, firsts[1:])
+    gains = [_over_time(gain, time_axis) for gain in filter_.gains]
+    grad_inputs = add_products(gains[0] * adjoints[0], gains[1:], adjoints[1:])
     sums = AdjointSums(
-        # A sum, which is zero where there is no step.
-        [over_time(_steps(adjoint, time_axis, None, 1)) for adjoint in adjoints],
+        firsts,
         [],
-        log_decay,
-        coupling,
+        sum(of_level[1:], of_level[0]),
+        sum(coupled, zero),
         [over_time(adjoint * inputs) for adjoint in adjoints],
     )
 

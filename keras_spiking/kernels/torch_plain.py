@@ -68,18 +68,17 @@ def integrate_step_by_step(
 ) -> tuple[Tensor, Tensor]:
     """`integrate_and_fire` on a CPU, without derivatives, in spans of time that fit its cache."""
     steps = max(_CACHED * increments.shape[time_axis] // increments.numel(), 1)
-    now = to_grid(voltage)
-    parts = []
-    for span in increments.split(steps, time_axis):
-        counts, fractions = _split(span)
-        steps_of = counts.unbind(time_axis), fractions.unbind(time_axis)
-        for count, fraction in zip(*steps_of, strict=True):
-            # Exact: neither term reaches 1, and both are on the grid.
-            carry = fraction.add_(now).floor()
-            count.add_(carry)
-            now = fraction.sub_(carry)
-        parts.append(counts)
-    return torch.cat(parts, time_axis), now.clone()
+    now, counts = to_grid(voltage), torch.empty_like(increments)
+    spans = (sequence.split(steps, time_axis) for sequence in (increments, counts))
+    for span, counted in zip(*spans, strict=True):
+        low, high = torch.aminmax(span)
+        # Mostly there are no whole spikes to split off.
+        whole, raised = (0.0, _round(span)) if low >= 0.0 and high < 1.0 else _split(span)
+        for step in raised.unbind(time_axis):
+            # Exact: both terms are on the grid and below 1.
+            now = step.add_(now).frac()
+        torch.floor(raised, out=counted).add_(whole)
+    return counts, now
 
 
 def _name(tensor: Tensor) -> str:
@@ -89,10 +88,16 @@ def _name(tensor: Tensor) -> str:
 
 def _split(increments: Tensor) -> tuple[Tensor, Tensor]:
     """Rounds to the grid: whole spikes, and a fraction in [0, 1), which is 0 for NaN."""
-    unit, most = 2.0 ** DIGITS[_name(increments)], MOST_IN_STEP[_name(increments)]
-    rounded = torch.round(torch.clamp(increments, -most, most) * unit) * (1.0 / unit)
+    most = MOST_IN_STEP[_name(increments)]
+    rounded = _round(torch.clamp(increments, -most, most))
     whole = torch.floor(rounded)
     return whole, torch.nan_to_num(rounded - whole, 0.0)
+
+
+def _round(increments: Tensor) -> Tensor:
+    """Rounds to the grid."""
+    unit = 2.0 ** DIGITS[_name(increments)]
+    return torch.round(increments * unit) * (1.0 / unit)
 
 
 def to_grid(voltage: Tensor) -> Tensor:
@@ -192,14 +197,18 @@ def recurrence(log_decay: Tensor, drive: Tensor, start: Tensor, time_axis: int) 
     length = drive.shape[time_axis]
     if not length:
         return drive
-    blocks = -(-length // _STEPS)
-    size = -(-length // blocks)
     within = time_axis + 1
-    padding = (*[0, 0] * (drive.dim() - within), 0, blocks * size - length)
-    padded = torch.nn.functional.pad(drive, padding)
+    # Blocks without padding, if they are not too short, save a copy.
+    sizes = range(_STEPS, _STEPS // 2, -1)
+    size = next((size for size in sizes if length % size == 0), min(_STEPS, length))
+    blocks = -(-length // size)
+    missing = blocks * size - length
+    if missing:
+        padding = (*[0, 0] * (drive.dim() - within), 0, missing)
+        drive = torch.nn.functional.pad(drive, padding)
     log_decay = log_decay.unsqueeze(time_axis)
     decay = torch.exp(log_decay)
-    level, *steps = padded.unflatten(time_axis, (blocks, size)).unbind(within)
+    level, *steps = drive.unflatten(time_axis, (blocks, size)).unbind(within)
     levels = [level]
     for step in steps:
         levels.append(torch.addcmul(step, levels[-1], decay))
@@ -209,11 +218,8 @@ def recurrence(log_decay: Tensor, drive: Tensor, start: Tensor, time_axis: int) 
     since = torch.arange(1, size + 1, dtype=drive.dtype, device=drive.device)
     since = since.view(-1, *[1] * (drive.dim() - within))
     decays = torch.exp(since * log_decay.unsqueeze(within))
-    from_zero, carried = (
-        part.flatten(time_axis, within).narrow(time_axis, 0, length)
-        for part in (torch.stack(levels, within), edges * decays)
-    )
-    return from_zero + carried
+    levels_over_time = torch.addcmul(torch.stack(levels, within), edges, decays)
+    return levels_over_time.flatten(time_axis, within).narrow(time_axis, 0, length)
 
 
 def _doubled(log_decay: Tensor, sequence: Tensor, time_axis: int) -> Tensor:
