@@ -41,8 +41,11 @@ class _LinearFilter(torch_plain.ReverseOnly):
 
 def _run(arguments: FilterGradients, time_axis: int) -> tuple[Tensor, ...]:
     """The numbers of `linear_filter`, not differentiable."""
-    runs = torch_numba.runs_on(arguments.inputs)
-    return (torch_numba if runs else torch_plain).linear_filter(*arguments, time_axis)
+    if torch_numba.runs_on(arguments.inputs):
+        return torch_numba.linear_filter(*arguments, time_axis)
+    levels = torch_plain.linear_filter(*arguments, time_axis)
+    # The same memory, but no views: users could not change those that such a function returns.
+    return tuple(level.new_empty(0).set_(level) for level in levels)
 
 
 def filter_gradients(
