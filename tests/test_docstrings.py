@@ -14,7 +14,7 @@ from keras_spiking.kernels import cpu
 from tests.compiled import BACKEND
 
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
-NEED_NUMBA = {"loops", "jax_ffi"}
+NEED_NUMBA = {"jax_ffi", "loops_filters", "loops_spikes", "numba_tools"}
 
 
 def can_be_imported(name):
