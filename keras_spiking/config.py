@@ -32,8 +32,9 @@ def set_kernels(name: Any) -> None:
     Args:
         name: `"auto"`, the default, for what is fastest on the device in use; `"numba"` for loops
             on every core of a CPU, which Numba compiles; `"native"` for those written for the
-            backend (a loop over time on TensorFlow and JAX); `"portable"` for those in `keras.ops`
-            alone, which define what is correct. Where loops of Numba cannot run, such as on a GPU,
+            backend (a loop over time on TensorFlow and JAX); `"portable"` for those in plain
+            operations on whole sequences: in `keras.ops` alone, which define what is correct, or
+            on PyTorch in its own. Where loops of Numba cannot run, such as on a GPU,
             in what XLA compiles on TensorFlow, and in what is exported, others run. On TensorFlow,
             a function of your own may be exported later, so that `"auto"` keeps them out of all
             graphs but those of Keras's `fit`, `evaluate` and `predict`; `"numba"` does not.
