@@ -105,6 +105,11 @@ format: $(test_ready) ## Fix style and format where that is safe
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 
+# Workers of a suite share what JAX compiles.
+test-jax: export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/$(results)/jax-cache
+test-jax: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
+test-jax: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES = -1
+
 # Coverage of one backend alone is low by design; `make test` judges that of all three.
 test-tensorflow test-jax test-torch: test-%: $(test_ready) ## Run the suite on one backend
 	@mkdir -p $(results)

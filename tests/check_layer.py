@@ -18,7 +18,7 @@ def check_layer(make, features, tmp_path, exact=False):
         exact: Whether outputs must be equal to the bit.
     """
     rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(3, 7, *features)).astype("float32")
+    inputs = rng.normal(size=(3, 12, *features)).astype("float32")
     _check_shapes(make, inputs)
     _check_config(make, inputs, exact)
     _check_model(make, inputs, tmp_path, exact)

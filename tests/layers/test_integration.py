@@ -55,8 +55,9 @@ def test_equals_a_float64_loop(activation, negative_spikes, mode, rng):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_masked_steps_count_for_nothing(activation, negative_spikes, rng):
     inputs = on_grid(rng, (3, 20, 4), scale=4)
-    mask = rng.random((3, 20)) < 0.6
-    mask[0, :5] = False
+    # As many steps in each sample: JAX compiles every operation for every length.
+    mask = rng.permuted(np.tile(np.arange(20) < 12, (3, 1)), axis=1)
+    mask[0] = np.arange(20) >= 8
     layer = neuron(activation, negative_spikes=negative_spikes, return_state=True)
     hidden = np.where(mask[..., None], inputs, np.nan)
     spikes, *states = run(layer, hidden, mask=mask)
@@ -74,7 +75,7 @@ def test_time_may_be_cut_anywhere_off_the_grid_too(activation, rng):
     inputs = rng.normal(size=(2, 300, 5)).astype("float32")
     layer = neuron(activation, dt=0.0173, initial_voltage=rng.random(5), return_state=True)
     whole, *final = run(layer, inputs)
-    for cut in (1, 13, 150, 299):
+    for cut in (13, 287):
         first, *state = run(layer, inputs[:, :cut])
         rest, *state = run(layer, inputs[:, cut:], initial_state=state)
         np.testing.assert_array_equal(np.concatenate([first, rest], axis=1), whole)
