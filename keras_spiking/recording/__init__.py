@@ -1,0 +1,1 @@
+"""Recordings of what the layers of a model put out over time."""
