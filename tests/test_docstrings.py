@@ -45,6 +45,7 @@ PUBLIC_MODULES = [
     keras_spiking.callbacks,
     keras_spiking.conversion,
     keras_spiking.energy,
+    keras_spiking.recording,
 ]
 if BACKEND == "torch":
     PUBLIC_MODULES.append(importlib.import_module("keras_spiking.pytorch"))
@@ -80,8 +81,12 @@ METHODS = {
 BASE_CLASSES = ["keras_spiking.layers.KerasSpikingCell", "keras_spiking.layers.KerasSpikingLayer"]
 # Not made by users, so they have attributes in place of arguments, and no example of their own.
 RESULTS = [
-    f"keras_spiking.conversion.{name}"
-    for name in ("LayerResult", "OutputResult", "Report", "Result")
+    *(
+        f"keras_spiking.conversion.{name}"
+        for name in ("LayerResult", "OutputResult", "Report", "Result")
+    ),
+    "keras_spiking.recording.Figures",
+    "keras_spiking.recording.LayerRecording",
 ]
 
 
