@@ -12,6 +12,7 @@ from keras import ops
 from keras_spiking._types import Tensor
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.spiking_activation import SpikingActivation
+from keras_spiking.layers.sublayers import layers_within
 from keras_spiking.recording.options import to_note
 
 
@@ -61,6 +62,7 @@ class Probe:
     ):
         self.calls: list[NamedCall] = []
         self._layers = layers
+        self._all_layers = layers_within(model)
         self.quantities = quantities
         self._model = _Probed(model, self._call)
 
@@ -85,7 +87,7 @@ class Probe:
         return self._model.predict_on_batch(batch)
 
     def _call(self, model: keras.Model, inputs: Any) -> dict[str, Any]:
-        with _noted(self._layers.values()) as notes:
+        with _not_rematerialized(self._all_layers), _noted(self._layers.values()) as notes:
             outputs = model(inputs)
         names = {id(layer): name for name, layer in self._layers.items()}
         numbers: collections.Counter[str] = collections.Counter()
@@ -129,6 +131,18 @@ class _Probed(keras.Model):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         return self._run(self.model, inputs)
+
+
+@contextlib.contextmanager
+def _not_rematerialized(layers: list[keras.layers.Layer]) -> Iterator[None]:
+    """Has `keras.RematScope` run nothing in a function of its own, which would keep the notes."""
+    for layer in layers:
+        layer.rematerialized_call = lambda call, *args, **kwargs: call
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.rematerialized_call
 
 
 @contextlib.contextmanager
