@@ -9,7 +9,6 @@ import keras
 
 from keras_spiking import _checks
 from keras_spiking._data import as_numpy, checked_samples, num_samples
-from keras_spiking.layers.reset import synchronize
 from keras_spiking.recording.figures import NAMES
 from keras_spiking.recording.keras_model import probe_for, run_probe
 from keras_spiking.recording.keras_probe import Probe
@@ -106,7 +105,6 @@ class SpikeMonitor(keras.callbacks.Callback):
     def _add(self, logs: dict[str, Any] | None) -> None:
         """Adds the figures to the logs."""
         assert self._probe is not None
-        synchronize(self.model)
         recording = run_probe(self._probe, self.model, self.data, num_samples(self.data))
         for name, layer in recording.items():
             figures = dataclasses.asdict(layer.figures())

@@ -1,6 +1,5 @@
 """Runs a Keras model, and returns what its layers were called on and what they put out."""
 
-import collections
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from keras_spiking._types import Tensor
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.spiking_activation import SpikingActivation
 from keras_spiking.layers.sublayers import layers_within
-from keras_spiking.recording.options import to_note
+from keras_spiking.recording.options import numbered, to_note
 
 
 class NamedCall(NamedTuple):
@@ -90,13 +89,11 @@ class Probe:
         with _not_rematerialized(self._all_layers), _noted(self._layers.values()) as notes:
             outputs = model(inputs)
         names = {id(layer): name for name, layer in self._layers.items()}
-        numbers: collections.Counter[str] = collections.Counter()
-        self.calls.clear()
+        calls: dict[str, NamedCall] = {}
         for note in notes:
-            name = names[id(note.layer)]
-            numbers[name] += 1
-            number = f"#{numbers[name]}" if numbers[name] > 1 else ""
-            self.calls.append(NamedCall(f"{name}{number}", note.layer))
+            name = numbered(names[id(note.layer)], calls)
+            calls[name] = NamedCall(name, note.layer)
+        self.calls = list(calls.values())
         return {
             "outputs": keras.tree.map_structure(_in_full, outputs),
             "calls": list(map(self._wanted, notes)),
