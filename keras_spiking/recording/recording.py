@@ -93,7 +93,10 @@ class LayerRecording:
                 f"LayerRecording: the spikes of layer {self.name!r} were not recorded. Record "
                 'them with quantities=("spikes", ...); a filter has none.'
             )
-        return np.rint(self.spikes * (self.dt * np.asarray(self.rate_scale, np.float64)))
+        dtype = np.result_type(self.spikes.dtype, np.float32)
+        per_step = np.asarray(self.dt * np.asarray(self.rate_scale), dtype)
+        numbers = self.spikes * per_step
+        return np.rint(numbers, out=numbers)
 
 
 class Recording(Mapping[str, LayerRecording]):

@@ -62,7 +62,7 @@ def test_a_dataframe_has_a_row_for_each_spiking_layer(layer, monkeypatch):
 
 def test_saves_and_loads_all_it_holds(layer, tmp_path):
     outputs = {"a": np.arange(2), "b": [np.ones((2, 3), bool), np.zeros((2, 1), "float16")]}
-    filtered = LayerRecording("a/filter#2", 0.1, outputs=np.ones((2, 4, 3)))
+    filtered = LayerRecording("a/filter#2", np.float64(0.1), outputs=np.ones((2, 4, 3)))
     recording = Recording({"spikes": layer, "a/filter#2": filtered}, outputs)
     recording.save(tmp_path / "recording")
     loaded = Recording.load(tmp_path / "recording")
