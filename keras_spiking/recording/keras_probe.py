@@ -71,8 +71,7 @@ class Probe:
             lambda array: keras.KerasTensor((batch_size, *array.shape[1:]), array.dtype.name), data
         )
         if not self._model.model.built:
-            # It runs twice then, and the layers seem to be called twice.
-            self._model.compute_output_spec(inputs)
+            self._model.model(inputs)  # which runs it once to build it, and again
         return self._model.compute_output_spec(inputs)
 
     def run(self, batch: Any) -> dict[str, Any]:
