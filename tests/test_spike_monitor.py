@@ -131,6 +131,8 @@ def test_refuses_what_it_cannot_show(rng):
         SpikeMonitor(data, figures=["rate"])
     with pytest.raises(TypeError, match="SpikeMonitor: `prefix` must be a string; received 3"):
         SpikeMonitor(data, prefix=3)
+    with pytest.raises(TypeError, match="SpikeMonitor: `layers` must be None or a list"):
+        SpikeMonitor(data, layers="kept")
     with pytest.raises(TypeError, match="SpikeMonitor: `update_freq` must be a positive integer"):
         SpikeMonitor(data, update_freq="batch")
     model = make_model()

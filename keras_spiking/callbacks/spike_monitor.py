@@ -12,6 +12,7 @@ from keras_spiking._data import as_numpy, checked_samples, num_samples
 from keras_spiking.recording.figures import NAMES
 from keras_spiking.recording.keras_model import probe_for, run_probe
 from keras_spiking.recording.keras_probe import Probe
+from keras_spiking.recording.options import checked_layers
 
 
 class SpikeMonitor(keras.callbacks.Callback):
@@ -73,7 +74,7 @@ class SpikeMonitor(keras.callbacks.Callback):
             )
         self.data = keras.tree.map_structure(as_numpy, data)
         self.prefix = prefix
-        self.layers = layers
+        self.layers = checked_layers(owner, layers)
         self.figures = _checked_figures(owner, figures)
         self.update_freq = update_freq
         if update_freq != "epoch":
@@ -90,8 +91,7 @@ class SpikeMonitor(keras.callbacks.Callback):
             return
         owner = type(self).__name__
         checked_samples(owner, "data", self.data, self.model)
-        layers = None if self.layers is None else list(self.layers)
-        self._probe = probe_for(owner, self.model, layers, ("spikes",))
+        self._probe = probe_for(owner, self.model, self.layers, ("spikes",))
         self._probed = self.model
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -38,6 +38,16 @@ def checked_quantities(owner: str, quantities: Any) -> tuple[str, ...]:
     return tuple(quantities)
 
 
+def checked_layers(owner: str, layers: Any) -> list[Any] | None:
+    """Accepts a list of layers and names, or None for all."""
+    if layers is not None and not isinstance(layers, (list, tuple)):
+        raise TypeError(
+            f"{owner}: `layers` must be None or a list of layers or their names; received "
+            f"{layers!r} of type {type(layers).__name__}. For one layer, give [layer]."
+        )
+    return None if layers is None else list(layers)
+
+
 def numbered(name: str, taken: Container[str]) -> str:
     """A name that is not taken yet: that name, or with a number, as in `spikes#2`."""
     number, candidate = 1, name

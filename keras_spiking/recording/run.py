@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_spiking import _checks
-from keras_spiking.recording.options import Options, checked_quantities
+from keras_spiking.recording.options import Options, checked_layers, checked_quantities
 from keras_spiking.recording.recording import Recording
 
 _OWNER = "record"
@@ -63,7 +63,7 @@ def record(
     [50.0, 50.0, 50.0]
     """
     options = Options(
-        layers=_checked_layers(layers),
+        layers=checked_layers(_OWNER, layers),
         quantities=checked_quantities(_OWNER, quantities),
         batch_size=_checks.positive_integer(_OWNER, "batch_size", batch_size),
         memory_limit=_checks.positive_number(_OWNER, "memory_limit", memory_limit, "gigabytes"),
@@ -84,17 +84,6 @@ def record(
     from keras_spiking.recording.keras_model import record_model
 
     return record_model(model, data, options)
-
-
-def _checked_layers(layers: Any) -> list[Any] | None:
-    if layers is None:
-        return None
-    if not isinstance(layers, (list, tuple)):
-        raise TypeError(
-            f"{_OWNER}: `layers` must be None or a list of layers or their names; received "
-            f"{layers!r} of type {type(layers).__name__}. For one layer, give [layer]."
-        )
-    return list(layers)
 
 
 def _is_verbose(verbose: Any) -> bool:

@@ -170,6 +170,7 @@ def test_a_stateful_model_goes_on_from_its_states_and_keeps_them(rng):
     whole = quiet(model, data, quantities=["spikes", "voltages"])
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+    assert not any("_run_once" in vars(layer) for layer in model.layers)  # nothing stays behind
     # The second batch went on where the first ended.
     (start,) = model.layers[1].states
     rates = np.concatenate([data[:2], data[2:]], 1)
