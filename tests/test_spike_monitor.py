@@ -138,5 +138,7 @@ def test_refuses_what_it_cannot_show(rng):
     model = make_model()
     with pytest.raises(ValueError, match="SpikeMonitor: `data` must be an array for each input"):
         fit(model, SpikeMonitor(data[..., :2]))
+    with pytest.raises(TypeError, match=r"SpikeMonitor: `data` must be an array, .*of a dataset"):
+        fit(model, SpikeMonitor(iter([data])))
     with pytest.raises(ValueError, match=r"SpikeMonitor: `layers` must be .*\['kept', 'drawn'"):
         fit(model, SpikeMonitor(data, layers=["relu"]))

@@ -72,7 +72,7 @@ class SpikeMonitor(keras.callbacks.Callback):
                 f"{owner}: `prefix` must be a string; received {prefix!r} of type "
                 f"{type(prefix).__name__}."
             )
-        self.data = keras.tree.map_structure(as_numpy, data)
+        self.data = data
         self.prefix = prefix
         self.layers = checked_layers(owner, layers)
         self.figures = _checked_figures(owner, figures)
@@ -83,6 +83,7 @@ class SpikeMonitor(keras.callbacks.Callback):
         self.async_safe = update_freq == "epoch"
         self._probe: Probe | None = None
         self._probed: Any = None
+        self._samples: Any = None
         self._num_batches = 0
         self._warned: set[str] = set()
 
@@ -91,6 +92,7 @@ class SpikeMonitor(keras.callbacks.Callback):
             return
         owner = type(self).__name__
         checked_samples(owner, "data", self.data, self.model)
+        self._samples = keras.tree.map_structure(as_numpy, self.data)
         self._probe = probe_for(owner, self.model, self.layers, ("spikes",))
         self._probed = self.model
 
@@ -105,7 +107,7 @@ class SpikeMonitor(keras.callbacks.Callback):
     def _add(self, logs: dict[str, Any] | None) -> None:
         """Adds the figures to the logs."""
         assert self._probe is not None
-        recording = run_probe(self._probe, self.model, self.data, num_samples(self.data))
+        recording = run_probe(self._probe, self.model, self._samples, num_samples(self._samples))
         for name, layer in recording.items():
             figures = dataclasses.asdict(layer.figures())
             if figures["spikes"] == 0:
