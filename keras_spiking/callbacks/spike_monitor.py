@@ -1,6 +1,5 @@
 """Shows how layers spike while a model trains."""
 
-import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import keras
 
 from keras_spiking import _checks
 from keras_spiking._data import as_numpy, checked_samples, num_samples
-from keras_spiking.recording.figures import NAMES
+from keras_spiking.recording.figures import Figures
 from keras_spiking.recording.keras_model import probe_for, run_probe
 from keras_spiking.recording.keras_probe import Probe
 from keras_spiking.recording.options import checked_layers
@@ -62,7 +61,7 @@ class SpikeMonitor(keras.callbacks.Callback):
         data: Any,
         prefix: str = "spikes",
         layers: Sequence[Any] | None = None,
-        figures: Sequence[str] = NAMES,
+        figures: Sequence[str] = Figures._fields,
         update_freq: str | int = "epoch",
     ):
         super().__init__()
@@ -109,7 +108,7 @@ class SpikeMonitor(keras.callbacks.Callback):
         assert self._probe is not None
         recording = run_probe(self._probe, self.model, self._samples, num_samples(self._samples))
         for name, layer in recording.items():
-            figures = dataclasses.asdict(layer.figures())
+            figures = layer.figures()._asdict()
             if figures["spikes"] == 0:
                 self._warn(name)
             if logs is not None:
@@ -128,9 +127,9 @@ class SpikeMonitor(keras.callbacks.Callback):
 
 
 def _checked_figures(owner: str, figures: Any) -> tuple[str, ...]:
-    if not isinstance(figures, (list, tuple)) or not set(figures) <= set(NAMES):
+    if not isinstance(figures, (list, tuple)) or not set(figures) <= set(Figures._fields):
         raise ValueError(
-            f"{owner}: `figures` must be a list or tuple of some of {list(NAMES)}; "
+            f"{owner}: `figures` must be a list or tuple of some of {list(Figures._fields)}; "
             f"received figures={figures!r}."
         )
     return tuple(figures)

@@ -1,12 +1,11 @@
 """A few figures that say how a layer spikes."""
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
-class Figures:
+class Figures(NamedTuple):
     """How a layer spikes, over all samples and used steps.
 
     Attributes:
@@ -26,9 +25,6 @@ class Figures:
     spikes: float
     several: float
     negative: float
-
-
-NAMES = tuple(field.name for field in dataclasses.fields(Figures))
 
 
 def figures_of(counts: np.ndarray, dt: float, mask: np.ndarray | None = None) -> Figures:

@@ -1,14 +1,14 @@
 """What layers put out over time, as arrays."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_spiking.recording import files
-from keras_spiking.recording.figures import NAMES, Figures, figures_of, rates_of
+from keras_spiking.recording.figures import Figures, figures_of, rates_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +161,8 @@ class Recording(Mapping[str, LayerRecording]):
             ) from error
         layers = [layer for layer in self.values() if layer.spikes is not None]
         names = pd.Index([layer.name for layer in layers], name="layer")
-        rows = [asdict(layer.figures()) for layer in layers]
-        return pd.DataFrame(rows, index=names, columns=list(NAMES))
+        rows = [layer.figures() for layer in layers]
+        return pd.DataFrame(rows, index=names, columns=list(Figures._fields))
 
     def save(self, path: str | Path) -> None:
         """Writes the recording to a file at `path`, an `.npz` without pickled objects."""
