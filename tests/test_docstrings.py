@@ -45,6 +45,7 @@ PUBLIC_MODULES = [
     keras_spiking.callbacks,
     keras_spiking.conversion,
     keras_spiking.energy,
+    keras_spiking.recording,
 ]
 if BACKEND == "torch":
     PUBLIC_MODULES.append(importlib.import_module("keras_spiking.pytorch"))
@@ -80,8 +81,12 @@ METHODS = {
 BASE_CLASSES = ["keras_spiking.layers.KerasSpikingCell", "keras_spiking.layers.KerasSpikingLayer"]
 # Not made by users, so they have attributes in place of arguments, and no example of their own.
 RESULTS = [
-    f"keras_spiking.conversion.{name}"
-    for name in ("LayerResult", "OutputResult", "Report", "Result")
+    *(
+        f"keras_spiking.conversion.{name}"
+        for name in ("LayerResult", "OutputResult", "Report", "Result")
+    ),
+    "keras_spiking.recording.Figures",
+    "keras_spiking.recording.LayerRecording",
 ]
 
 
@@ -143,7 +148,7 @@ def test_every_argument_is_documented(name):
     section = "Attributes" if name in RESULTS else "Args"
     documented = arguments_in(CLASSES[name].__doc__, section)
     parameters = list(inspect.signature(CLASSES[name].__init__).parameters.values())[1:]
-    names = [p.name for p in parameters]
+    names = getattr(CLASSES[name], "_fields", [p.name for p in parameters])
     assert documented >= set(names), sorted(set(names) - documented)
 
 
