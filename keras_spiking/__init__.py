@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keras_spiking import model_energy as model_energy
     from keras_spiking import regularizers as regularizers
     from keras_spiking import version as version
+    from keras_spiking import visualization as visualization
     from keras_spiking.config import default as default
     from keras_spiking.conversion import compare as compare
     from keras_spiking.conversion import convert as convert
@@ -48,6 +49,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "model_energy",
             "regularizers",
             "version",
+            "visualization",
         ],
         "keras_spiking.config": ["default"],
         "keras_spiking.conversion": ["compare", "convert", "retime"],

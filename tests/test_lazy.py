@@ -41,6 +41,7 @@ PUBLIC = {
     "regularizers",
     "reset_states",
     "version",
+    "visualization",
 }
 
 # Uses nothing of keras_spiking but its import.
