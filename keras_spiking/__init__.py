@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keras_spiking import energy as energy
     from keras_spiking import layers as layers
     from keras_spiking import model_energy as model_energy
+    from keras_spiking import recording as recording
     from keras_spiking import regularizers as regularizers
     from keras_spiking import version as version
     from keras_spiking import visualization as visualization
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from keras_spiking.layers import TemporalAvgPool as TemporalAvgPool
     from keras_spiking.layers import TimeBatched as TimeBatched
     from keras_spiking.layers import reset_states as reset_states
+    from keras_spiking.recording import Recording as Recording
+    from keras_spiking.recording import record as record
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
@@ -47,6 +50,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "energy",
             "layers",
             "model_energy",
+            "recording",
             "regularizers",
             "version",
             "visualization",
@@ -68,6 +72,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "TimeBatched",
             "reset_states",
         ],
+        "keras_spiking.recording": ["Recording", "record"],
     },
 )
 load_with_keras("layers", "regularizers", "constraints", "callbacks")

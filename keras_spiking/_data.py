@@ -7,6 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_spiking._graph import is_graph
+from keras_spiking._types import Shape
+from keras_spiking.layers.shapes import fits
+from keras_spiking.layers.sublayers import layers_within
+
 
 def checked_arrays(
     owner: str, name: str, data: Any, model: keras.Model, strict: bool = True
@@ -26,14 +31,61 @@ def checked_arrays(
     structure = model.input if isinstance(model, keras.Function) else model.inputs
     names = [tensor.name for tensor in model.inputs]
     arrays = in_order(owner, name, data, structure, names, strict)
+    return _finite_arrays(owner, name, data, arrays, f", {expected_inputs(model)}")
+
+
+def checked_samples(owner: str, name: str, data: Any, model: keras.Model) -> list[np.ndarray]:
+    """Accepts one or more samples of the shapes that a model takes, as `model.predict` does.
+
+    The arguments, and what it returns, are those of `checked_arrays`. A model may be none that
+    `is_graph`; then the order is that of `keras.tree`, and shapes are not known.
+    """
+    expected = None
+    if is_graph(model):
+        arrays = checked_arrays(owner, name, data, model, strict=False)
+        expected = [tensor.shape for tensor in model.inputs]
+    else:
+        arrays = _finite_arrays(owner, name, data, keras.tree.flatten(data), "")
+    shapes = [array.shape for array in arrays]
+    received = f"received arrays of shape {', '.join(map(str, shapes))}."
+    if expected is not None and not (
+        len(shapes) == len(expected) and all(map(_is_taken, shapes, expected))
+    ):
+        raise ValueError(
+            f"{owner}: `{name}` must be an array for each input of the model, "
+            f"{expected_inputs(model)}; {received}"
+        )
+    if len({shape[:1] for shape in shapes}) != 1 or not shapes[0][:1] or not shapes[0][0]:
+        raise ValueError(
+            f"{owner}: `{name}` must hold one or more samples, as many for every input; {received}"
+        )
+    batch_size = fixed_batch_size(model)
+    stateful = any(getattr(layer, "stateful", False) for layer in layers_within(model))
+    if stateful and batch_size and len(arrays[0]) % batch_size:
+        raise ValueError(
+            f"{owner}: `{name}` must hold a multiple of {batch_size} samples, the batch size "
+            f"of the model, as it is stateful; received {len(arrays[0])}."
+        )
+    return arrays
+
+
+def fixed_batch_size(model: keras.Model) -> int | None:
+    """The batch size that a model was made for, or None."""
+    return model.inputs[0].shape[0] if is_graph(model) else None
+
+
+def _finite_arrays(
+    owner: str, name: str, data: Any, arrays: list[Any], expected: str
+) -> list[np.ndarray]:
+    """Accepts finite arrays, those in `data`; `expected` says what the model takes."""
     if not all(hasattr(array, "__array__") or hasattr(array, "toarray") for array in arrays):
         raise TypeError(
             f"{owner}: `{name}` must be an array, as `model.predict` takes it; there must be an "
-            f"array for each input of the model, {expected_inputs(model)}; received "
+            f"array for each input of the model{expected}; received "
             f"{type(data).__name__}. Turn lists into arrays with numpy.asarray; of a dataset, take "
             "some batches and join them with numpy.concatenate."
         )
-    arrays = [_as_numpy(array) for array in arrays]
+    arrays = [as_numpy(array) for array in arrays]
     if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays):
         raise ValueError(
             f"{owner}: `{name}` must be finite; received values that are infinite or NaN. Leave "
@@ -97,11 +149,22 @@ def batches(data: Any, batch_size: int) -> Iterator[Any]:
         yield keras.tree.map_structure(operator.itemgetter(part), data)
 
 
+def _is_taken(shape: Shape, expected: Shape) -> bool:
+    """Whether `predict` takes an array: a last axis of size one may be missing or additional."""
+    if len(shape) == len(expected) + 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    elif len(shape) == len(expected) - 1 and expected[-1] == 1:
+        shape = (*shape, 1)
+    # The size of a batch does not matter.
+    return fits((None, *shape[1:]), expected)
+
+
 def _joined(paths: list[tuple[Any, ...]]) -> list[str]:
     return ["/".join(map(str, path)) for path in paths]
 
 
-def _as_numpy(array: Any) -> np.ndarray:
+def as_numpy(array: Any) -> np.ndarray:
+    """An array of any kind as one of NumPy."""
     if hasattr(array, "toarray"):  # a sparse matrix of SciPy
         return array.toarray()
     return keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else np.asarray(array)

@@ -8,13 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_spiking._data import batches, checked_arrays, expected_inputs, num_samples
+from keras_spiking._data import batches, checked_samples, num_samples
 from keras_spiking._graph import Call
-from keras_spiking._types import Shape, Tensor
+from keras_spiking._types import Tensor
 from keras_spiking.energy.graph import Reader, are_masks, makes_mask, walk, without_masks
 from keras_spiking.energy.spikes import Content, emits, is_filter, is_scaling, unwrapped
-from keras_spiking.layers.shapes import fits
-from keras_spiking.layers.sublayers import layers_within
+from keras_spiking.layers.reset import unchanged
 
 BATCH_SIZE = 32
 
@@ -30,22 +29,14 @@ def measure_rates(
         example_data: Arrays of samples, in a structure that the model takes.
         read: Gives the graph of a model.
     """
-    arrays = _checked(model, example_data)
+    arrays = checked_samples("ModelEnergy", "example_data", example_data, model)
     batch_size = model.inputs[0].shape[0] or BATCH_SIZE
     probe = _Probe(model, contents, read)
-    before = [
-        (variable, np.copy(ops.convert_to_numpy(variable)))
-        for variable in model.variables
-        if not variable.trainable
-    ]
-    try:
+    with unchanged(model):
         total = sum(
             num_samples(batch) * probe.predict_on_batch(batch)
             for batch in batches(arrays, batch_size)
         )
-    finally:
-        for variable, value in before:
-            variable.assign(value)
     return total / num_samples(arrays)
 
 
@@ -191,41 +182,3 @@ def _mean(rates: Sequence[Tensor]) -> Tensor:
     sizes = [[ops.cast(length, "float32") for length in ops.shape(rate)] for rate in rates]
     size = sum(math.prod(lengths) for lengths in sizes)
     return total / size
-
-
-def _checked(model: keras.Model, example_data: Any) -> list[np.ndarray]:
-    """Example data as one array for each of `model.inputs`."""
-    owner = "ModelEnergy"
-    arrays = checked_arrays(owner, "example_data", example_data, model, strict=False)
-    shapes = [array.shape for array in arrays]
-    received = f"received arrays of shape {', '.join(map(str, shapes))}."
-    if len(arrays) != len(model.inputs) or not all(
-        _fits(shape, tensor.shape) for shape, tensor in zip(shapes, model.inputs, strict=True)
-    ):
-        raise ValueError(
-            f"{owner}: `example_data` must be an array for each input of the model, "
-            f"{expected_inputs(model)}; {received}"
-        )
-    if len({len(array) for array in arrays}) > 1 or not len(arrays[0]):
-        raise ValueError(
-            f"{owner}: `example_data` must hold one or more samples, as many for every input; "
-            f"{received}"
-        )
-    batch_size = model.inputs[0].shape[0]
-    stateful = any(getattr(layer, "stateful", False) for layer in layers_within(model))
-    if stateful and batch_size and len(arrays[0]) % batch_size:
-        raise ValueError(
-            f"{owner}: `example_data` must hold a multiple of {batch_size} samples, the batch size "
-            f"of the model, as it is stateful; received {len(arrays[0])}."
-        )
-    return arrays
-
-
-def _fits(shape: Shape, expected: Shape) -> bool:
-    """Whether `predict` takes an array: a last axis of size one may be missing or additional."""
-    if len(shape) == len(expected) + 1 and shape[-1] == 1:
-        shape = shape[:-1]
-    elif len(shape) == len(expected) - 1 and expected[-1] == 1:
-        shape = (*shape, 1)
-    # The size of a batch does not matter.
-    return fits((None, *shape[1:]), expected)

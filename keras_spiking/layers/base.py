@@ -169,20 +169,27 @@ class KerasSpikingLayer(Stateful):
             states = keras.tree.flatten(self.initial_states(inputs))
         states = [tensors.cast(state, self.state_dtype) for state in states]
 
-        def run(inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-            if self._needs_final_states:
-                return self.run(inputs, states, mask, bool(training))
-            return self._outputs(inputs, states, mask, bool(training)), states
-
-        # `keras.RematScope` may run this again: it changes no state, and draws nothing.
-        if self._rematerializes:
-            run = super().rematerialized_call(run, inputs)
-        outputs, states = run(inputs, states)
+        outputs, states = self._run_once(inputs, states, mask, bool(training))
         if self.stateful and not kernels.in_backward():
             self._memory.write(states)
         if not self.return_sequences:
             outputs = tensors.one_step(outputs, self.time_axis, -1)
         return (outputs, *states) if self.return_state else outputs
+
+    def _run_once(
+        self, inputs: Tensor, states: list[Tensor], mask: Tensor | None, training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What `run` returns; without the final states where they are not used."""
+
+        def run(inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+            if self._needs_final_states:
+                return self.run(inputs, states, mask, training)
+            return self._outputs(inputs, states, mask, training), states
+
+        # `keras.RematScope` may run this again: it changes no state, and draws nothing.
+        if self._rematerializes:
+            run = super().rematerialized_call(run, inputs)
+        return run(inputs, states)
 
     def initial_states(self, inputs: Tensor) -> Tensor | list[Tensor]:
         """The states before the first step of a layer that is not stateful: those of the cell.

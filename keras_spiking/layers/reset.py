@@ -1,6 +1,11 @@
-"""Resets the state of whole models."""
+"""Resets the state of whole models, and puts it back."""
+
+import contextlib
+from collections.abc import Iterator
 
 import keras
+import numpy as np
+from keras import ops
 
 from keras_spiking.layers.sublayers import layers_within
 
@@ -48,6 +53,21 @@ def synchronize(model: keras.layers.Layer) -> None:
     """
     if keras.backend.backend() == "jax" and isinstance(model, keras.Model):
         model.jax_state_sync()
+
+
+@contextlib.contextmanager
+def unchanged(model: keras.layers.Layer) -> Iterator[None]:
+    """Puts states, seeds and whatever else does not train back, after a model has run within."""
+    before = [
+        (variable, np.copy(ops.convert_to_numpy(variable)))
+        for variable in model.variables
+        if not variable.trainable
+    ]
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)
 
 
 def _held_by_trainer(variable: keras.Variable) -> bool:

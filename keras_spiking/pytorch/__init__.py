@@ -5,5 +5,6 @@ from keras_spiking.pytorch.alpha import Alpha
 from keras_spiking.pytorch.lowpass import Lowpass
 from keras_spiking.pytorch.spiking_activation import SpikingActivation
 from keras_spiking.pytorch.temporal_avg_pool import TemporalAvgPool
+from keras_spiking.recording import Recording, record
 
-__all__ = ["Alpha", "Lowpass", "SpikingActivation", "TemporalAvgPool"]
+__all__ = ["Alpha", "Lowpass", "Recording", "SpikingActivation", "TemporalAvgPool", "record"]
