@@ -1,11 +1,12 @@
 """Arguments that the plots share; each check returns what it accepted."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from keras_spiking import _checks
-from keras_spiking.recording.recording import LayerRecording, Recording
+from keras_spiking.recording import LayerRecording, Recording
 
 
 def checked_recording(owner: str, recording: Any) -> Recording:
@@ -45,7 +46,7 @@ def of_sample(owner: str, layer: LayerRecording, sample: Any) -> LayerRecording:
         if (value := getattr(layer, name)) is not None
     }
     first = checked_index(owner, "sample", sample, len(arrays["spikes"]))
-    return layer._replace(**{name: value[first : first + 1] for name, value in arrays.items()})
+    return replace(layer, **{name: value[first : first + 1] for name, value in arrays.items()})
 
 
 def checked_index(owner: str, name: str, value: Any, size: int) -> int:

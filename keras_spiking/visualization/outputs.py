@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_spiking import _checks
 from keras_spiking._figures import COLOURS, blue, import_pyplot
-from keras_spiking.recording.recording import Recording
+from keras_spiking.recording import Recording
 from keras_spiking.visualization.arguments import (
     checked_axes,
     checked_index,
@@ -54,7 +54,7 @@ def plot_outputs(
     Example:
 
     >>> import numpy as np
-    >>> from keras_spiking.recording.recording import LayerRecording, Recording
+    >>> from keras_spiking.recording import LayerRecording, Recording
     >>> hidden = LayerRecording("hidden", 0.01, 1.0, spikes=np.zeros((1, 50, 8)))
     >>> certain = np.linspace(0.5, 1, 50)
     >>> outputs = np.stack([certain, 1 - certain], axis=-1)[None]
@@ -79,7 +79,7 @@ def plot_outputs(
     times = next(iter(recording.values())).dt * np.arange(1, num_steps + 1)
     _draw(ax, times, _softmax(values) if from_logits else values, names, true_class)
     ax.set(xlim=(0, times[-1]), ylim=(-0.03, 1.03), xlabel="time (s)", ylabel="probability")
-    ax.legend()
+    ax.legend(frameon=True, framealpha=0.8, edgecolor="none")  # lines may run behind it
     return ax
 
 

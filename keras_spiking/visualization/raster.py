@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_spiking import _checks
 from keras_spiking._figures import COLOURS, blue, import_pyplot
-from keras_spiking.recording.recording import Recording
+from keras_spiking.recording import Recording
 from keras_spiking.visualization.arguments import (
     checked_axes,
     checked_recording,
@@ -55,7 +55,7 @@ def plot_raster(
     Example:
 
     >>> import numpy as np
-    >>> from keras_spiking.recording.recording import LayerRecording, Recording
+    >>> from keras_spiking.recording import LayerRecording, Recording
     >>> spikes = np.zeros((1, 50, 8), "float32")  # (samples, time, units), in hertz
     >>> spikes[:, ::10] = 100
     >>> hidden = LayerRecording("hidden", dt=0.01, rate_scale=1.0, spikes=spikes)

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_spiking import _checks
 from keras_spiking._figures import COLOURS, import_pyplot
-from keras_spiking.recording.recording import Recording
+from keras_spiking.recording import Recording
 from keras_spiking.visualization.arguments import checked_axes, checked_recording, spiking_layers
 
 _LINE_STYLES = ("solid", "dashed", "dotted")
@@ -39,7 +39,7 @@ def plot_rates(
     Example:
 
     >>> import numpy as np
-    >>> from keras_spiking.recording.recording import LayerRecording, Recording
+    >>> from keras_spiking.recording import LayerRecording, Recording
     >>> spikes = np.zeros((1, 50, 8), "float32")  # (samples, time, units), in hertz
     >>> spikes[:, ::10, :6] = 100
     >>> hidden = LayerRecording("hidden", dt=0.01, rate_scale=1.0, spikes=spikes)
@@ -52,12 +52,11 @@ def plot_rates(
     names = _chosen_layers(owner, checked_recording(owner, recording), layers)
     ax = checked_axes(owner, ax, pyplot)
     rates = {name: recording[name].rates().ravel() for name in names}
-    fires = {name: recording[name].counts.any((0, 1)).ravel() for name in names}
-    active = np.concatenate([rates[name][fires[name]] for name in names])
-    edges = np.histogram_bin_edges(np.append(active, 0), bins=_NUM_BINS)
+    edges = np.histogram_bin_edges(np.concatenate(list(rates.values())), bins=_NUM_BINS)
     for index, name in enumerate(names):
-        _draw(ax, index, name, rates[name], fires[name], edges)
+        _draw(ax, index, name, rates[name], edges)
     ax.set(xlabel="firing rate (Hz)", ylabel="units (%)")
+    ax.margins(y=min(0.1 * (len(names) + 1), 1))  # room for the legend
     ax.legend()
     return ax
 
@@ -74,18 +73,17 @@ def _chosen_layers(owner: str, recording: Recording, layers: Any) -> list[str]:
     return [_checks.choice(owner, "layers", name, names) for name in given]
 
 
-def _draw(
-    ax: Any, index: int, name: str, rates: np.ndarray, fires: np.ndarray, edges: np.ndarray
-) -> None:
+def _draw(ax: Any, index: int, name: str, rates: np.ndarray, edges: np.ndarray) -> None:
     """The histogram of one layer."""
     from matplotlib.colors import to_rgba
 
     colour = COLOURS[index % len(COLOURS)]
-    silent = len(rates) - fires.sum()
+    active = rates[rates > 0]
+    silent = len(rates) - len(active)
     ax.hist(
-        rates[fires],
+        active,
         edges,
-        weights=np.full(fires.sum(), 100 / len(rates)),
+        weights=np.full(len(active), 100 / len(rates)),
         histtype="stepfilled",
         facecolor=to_rgba(colour, 0.15),
         edgecolor=colour,

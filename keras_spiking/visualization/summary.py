@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras_spiking._figures import import_pyplot
-from keras_spiking.recording.recording import Recording
+from keras_spiking.recording import Recording
 from keras_spiking.visualization.arguments import checked_recording, spiking_layers
 from keras_spiking.visualization.outputs import plot_outputs
 from keras_spiking.visualization.raster import plot_raster
@@ -44,7 +44,7 @@ def plot_summary(
     Example:
 
     >>> import numpy as np
-    >>> from keras_spiking.recording.recording import LayerRecording, Recording
+    >>> from keras_spiking.recording import LayerRecording, Recording
     >>> hidden = LayerRecording("hidden", 0.01, 1.0, spikes=np.zeros((1, 50, 8)))
     >>> figure = keras_spiking.visualization.plot_summary(Recording({"hidden": hidden}))
     >>> len(figure.axes)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_spiking._figures import COLOURS, blue, import_pyplot
-from keras_spiking.recording.recording import LayerRecording, Recording
+from keras_spiking.recording import LayerRecording, Recording
 from keras_spiking.visualization.arguments import (
     checked_axes,
     checked_index,
@@ -52,7 +52,7 @@ def plot_voltage(
     Example:
 
     >>> import numpy as np
-    >>> from keras_spiking.recording.recording import LayerRecording, Recording
+    >>> from keras_spiking.recording import LayerRecording, Recording
     >>> total = 0.3 * np.arange(1, 51)[None, :, None]  # what a unit at 30 Hz has added up
     >>> spikes = 100 * np.diff(np.floor(total), axis=1, prepend=0)
     >>> hidden = LayerRecording("hidden", 0.01, 1.0, spikes, voltages=total % 1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_spiking.recording.recording import LayerRecording, Recording
+from keras_spiking.recording import LayerRecording, Recording
 
 DT = 0.01
 

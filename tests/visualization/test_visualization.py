@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_spiking.recording.recording import LayerRecording, Recording
+from keras_spiking.recording import LayerRecording, Recording
 from keras_spiking.visualization import (
     plot_outputs,
     plot_raster,
@@ -122,10 +122,10 @@ class TestRates:
         counts = np.zeros((2, 50, 4), int)
         counts[0, ::10, 1] = 1  # 5 spikes in 1 s
         counts[:, ::2, 2] = 1
-        counts[0, 0, 3], counts[0, 1, 3] = 1, -1  # a mean of zero, and not silent
+        counts[0, 0, 3], counts[0, 1, 3] = 1, -1  # two spikes, and not silent
         ax = plot_rates(recording(layer("a", counts), random_layer("b", (2, 50, 10))))
         labels = ax.get_legend_handles_labels()[1]
-        assert labels[0] == "a: mean 13.8 Hz, 1 of 4 silent"
+        assert labels[0] == "a: mean 14.2 Hz, 1 of 4 silent"
         assert heights(ax)[0] == pytest.approx(75)
         assert heights(ax)[1] == pytest.approx(100)
         assert ax.get_xlabel() == "firing rate (Hz)"
