@@ -4,7 +4,7 @@ import collections
 import contextlib
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def record_module(model: torch.nn.Module, data: Any, options: Options) -> Record
         for name, module in model.named_modules()
         if isinstance(module, Stateful)
     }
-    layers = chosen_layers(_OWNER, found, options)
+    layers = chosen_layers(_OWNER, found, options.layers, options.quantities)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     inputs = _mapped(lambda value: _as_tensor(value).to(device), data)
     total = _num_samples(inputs)
@@ -43,11 +43,17 @@ def record_module(model: torch.nn.Module, data: Any, options: Options) -> Record
             notes = _Notes(layers, options, total / size)
             with notes.taken():
                 outputs = _call(model, batch)
+            arrays = list(map(_as_array, _flat(outputs)))
+            notes.count(arrays)
             if start == 0:
                 say_memory(options, notes.num_bytes, len(notes.recordings), total)
-            writer.add(start, size, notes.recordings, list(map(_as_array, _flat(outputs))))
+            writer.add(start, size, notes.recordings, arrays)
     remaining = iter(writer.outputs())
-    return Recording(writer.layers(), _mapped(lambda _: next(remaining), outputs))
+
+    def joined(value: Any) -> Any:
+        return next(remaining) if isinstance(value, torch.Tensor) else value
+
+    return Recording(writer.layers(), _mapped(joined, outputs))
 
 
 class _Notes:
@@ -122,11 +128,14 @@ class _Notes:
         scale = None if neuron is None else 1.0
         quantities = self._options.quantities
         recording = layer_recording(f"{name}{number}", module.dt, scale, arrays, neuron, quantities)
-        values = vars(recording).values()
+        self.count(vars(recording).values())
+        self.recordings.append(recording)
+
+    def count(self, values: Iterable[Any]) -> None:
+        """Adds the memory of arrays to what all batches take."""
         num_bytes = sum(value.nbytes for value in values if isinstance(value, np.ndarray))
         self.num_bytes += self._num_batches * num_bytes
         check_memory(_OWNER, self._options, self.num_bytes)
-        self.recordings.append(recording)
 
 
 def _neuron(module: SpikingActivation, inputs: torch.Tensor) -> Neuron:
@@ -187,7 +196,7 @@ def _flat(structure: Any) -> list[Any]:
     """The tensors in a structure, in the order of `_mapped`."""
     found: list[Any] = []
     _mapped(found.append, structure)
-    return found
+    return [value for value in found if isinstance(value, torch.Tensor)]
 
 
 def _as_tensor(value: Any) -> torch.Tensor:
@@ -206,10 +215,10 @@ def _as_tensor(value: Any) -> torch.Tensor:
 
 
 def _as_array(tensor: torch.Tensor) -> Array:
-    tensor = tensor.detach().cpu()
     # NumPy does not have every type of half precision.
     is_half = tensor.dtype in (torch.float16, torch.bfloat16)
-    return (tensor.float() if is_half else tensor).numpy()
+    tensor = tensor.detach().to("cpu", torch.float32 if is_half else tensor.dtype)
+    return tensor.numpy().copy()  # the model may go on in the same memory
 
 
 def _mapped(function: Callable[[Any], Any], value: Any) -> Any:

@@ -28,19 +28,37 @@ def record_model(model: keras.Model, data: Any, options: Options) -> Recording:
     total = num_samples(checked_samples(_OWNER, "data", data, model))
     data = keras.tree.map_structure(as_numpy, data)
     batch_size = min(fixed_batch_size(model) or options.batch_size, total)
-    probe = probe_for(_OWNER, model, options)
+    probe = probe_for(_OWNER, model, options.layers, options.quantities)
     spec = probe.spec(data, batch_size)
     num_bytes = _num_bytes(spec, options.quantities) / batch_size * total
     check_memory(_OWNER, options, num_bytes)
     say_memory(options, num_bytes, len(probe.calls), total)
 
+    return run_probe(probe, model, data, options.batch_size, options.verbose)
+
+
+def run_probe(
+    probe: Probe, model: keras.Model, data: Any, batch_size: int, verbose: bool = False
+) -> Recording:
+    """Runs a model on data, and leaves it as it was.
+
+    Args:
+        probe: A probe of the model.
+        model: The model.
+        data: A structure of arrays.
+        batch_size: Number of samples in a batch. A fixed batch size of the model wins.
+        verbose: Whether to show progress.
+    """
+    total = num_samples(data)
+    batch_size = fixed_batch_size(model) or batch_size
     writer = Writer(total)
-    progress = keras.utils.Progbar(math.ceil(total / batch_size), verbose=int(options.verbose))
+    progress = keras.utils.Progbar(math.ceil(total / batch_size), verbose=int(verbose))
+    found: dict[str, Any] = {}
     with unchanged(model):
         for index, batch in enumerate(batches(data, batch_size)):
             found = probe.run(batch)
             layers = [
-                recording_of(call, arrays, options.quantities)
+                _layer_recording(call, arrays, probe.quantities)
                 for call, arrays in zip(probe.calls, found["calls"], strict=True)
             ]
             outputs = keras.tree.flatten(found["outputs"])
@@ -50,32 +68,29 @@ def record_model(model: keras.Model, data: Any, options: Options) -> Recording:
     return Recording(writer.layers(), outputs)
 
 
-def probe_for(owner: str, model: keras.Model, options: Options) -> Probe:
+def probe_for(
+    owner: str, model: keras.Model, layers: list[Any] | None, quantities: tuple[str, ...]
+) -> Probe:
     """A probe of those layers of a model that are asked for.
 
     Args:
         owner: Name of the public object, for errors.
         model: The model.
-        options: What to record.
+        layers: Layers or names; None for all.
+        quantities: What to record.
     """
     found = {
         path: (layer, isinstance(layer, SpikingActivation))
         for path, layer in paths_within(model)
         if isinstance(layer, KerasSpikingLayer)
     }
-    return Probe(model, chosen_layers(owner, found, options), options.quantities)
+    return Probe(model, chosen_layers(owner, found, layers, quantities), quantities)
 
 
-def recording_of(
+def _layer_recording(
     call: NamedCall, arrays: dict[str, Any], quantities: tuple[str, ...]
 ) -> LayerRecording:
-    """What one call of a layer did in a batch.
-
-    Args:
-        call: The call.
-        arrays: What the probe found in it.
-        quantities: What to record.
-    """
+    """What one call of a layer did in a batch."""
     layer, spikes = call.layer, isinstance(call.layer, SpikingActivation)
     return layer_recording(
         call.name,

@@ -49,6 +49,7 @@ class Probe:
         quantities: What is wanted of them.
 
     Attributes:
+        quantities: What is wanted.
         calls: Each call of a layer in the latest run, in order.
     """
 
@@ -60,7 +61,7 @@ class Probe:
     ):
         self.calls: list[NamedCall] = []
         self._layers = layers
-        self._quantities = quantities
+        self.quantities = quantities
         self._model = _Probed(model, self._call)
 
     def spec(self, data: Any, batch_size: int) -> dict[str, Any]:
@@ -68,6 +69,9 @@ class Probe:
         inputs = keras.tree.map_structure(
             lambda array: keras.KerasTensor((batch_size, *array.shape[1:]), array.dtype.name), data
         )
+        if not self._model.model.built:
+            # It runs twice then, and the layers seem to be called twice.
+            self._model.compute_output_spec(inputs)
         return self._model.compute_output_spec(inputs)
 
     def run(self, batch: Any) -> dict[str, Any]:
@@ -106,7 +110,7 @@ class Probe:
         noted["states"] = note.states
         if note.mask is not None:
             noted["mask"] = note.mask
-        wanted = to_note(self._quantities, is_spiking)
+        wanted = to_note(self.quantities, is_spiking)
         return {key: value for key, value in noted.items() if key in wanted}
 
 

@@ -52,14 +52,18 @@ def to_note(quantities: tuple[str, ...], spikes: bool) -> set[str]:
 
 
 def chosen_layers(
-    owner: str, found: Mapping[str, tuple[Any, bool]], options: Options
+    owner: str,
+    found: Mapping[str, tuple[Any, bool]],
+    layers: list[Any] | None,
+    quantities: tuple[str, ...],
 ) -> dict[str, Any]:
     """The layers to record, by name.
 
     Args:
         owner: Name of the public function, for errors.
         found: All spiking layers and filters of the model by name, and whether they spike.
-        options: What to record.
+        layers: The layers or names that were asked for; None for all.
+        quantities: What to record.
     """
     if not found:
         raise ValueError(
@@ -67,17 +71,17 @@ def chosen_layers(
             "Add a keras_spiking.SpikingActivation, or convert the model with "
             "keras_spiking.convert; cells in keras.layers.RNN are not recorded."
         )
-    names = list(found) if options.layers is None else _names(owner, found, options.layers)
+    names = list(found) if layers is None else _names(owner, found, layers)
     chosen = {}
     for name in names:
         layer, spikes = found[name]
-        if to_note(options.quantities, spikes) != {"mask"}:
+        if to_note(quantities, spikes) != {"mask"}:
             chosen[name] = layer
-    if not chosen or (options.layers is not None and len(chosen) < len(names)):
+    if not chosen or (layers is not None and len(chosen) < len(names)):
         without = [name for name in names if name not in chosen]
         raise ValueError(
             f"{owner}: the layers {without} have none of the `quantities` "
-            f"{list(options.quantities)}. Spiking layers have {list(OF_SPIKING)}, and filters "
+            f"{list(quantities)}. Spiking layers have {list(OF_SPIKING)}, and filters "
             f"have {list(OF_FILTERS)}: ask for some of these."
         )
     return chosen

@@ -59,6 +59,12 @@ class Writer:
         return [self._arrays[index] for index in range(self._num_outputs)]
 
     def _write(self, key: Any, part: np.ndarray, start: int, size: int) -> None:
+        if not part.ndim or len(part) % size:
+            raise ValueError(
+                f"record: the first axis of what layers and the model put out must be that of "
+                f"samples, {size} in this batch; received shape {part.shape}. Leave out that layer "
+                "with `layers`, or make a model with another output."
+            )
         rows = len(part) // size  # more than one where a layer sees parts of a sample as samples
         if key not in self._arrays:
             self._arrays[key] = np.empty((self._num_samples * rows, *part.shape[1:]), part.dtype)
@@ -115,4 +121,5 @@ def say_memory(options: Options, num_bytes: float, num_layers: int, num_samples:
     if options.verbose:
         layers = f"{num_layers} layer{'s' * (num_layers != 1)}"
         samples = f"{num_samples} sample{'s' * (num_samples != 1)}"
-        print(f"Recording {layers} for {samples}: {num_bytes / 1e6:.3g} MB")
+        size = f"{num_bytes / 1e6:,.0f} MB" if num_bytes >= 1e6 else "less than 1 MB"
+        print(f"Recording {layers} for {samples}: {size} of memory")

@@ -1,4 +1,4 @@
-"""Callbacks for `fit`."""
+"""Moves `dt` while a model trains."""
 
 from collections.abc import Callable
 from typing import Any
