@@ -64,8 +64,8 @@ def draw_probabilities(examples: Examples, recordings: Mapping[str, Recording], 
     for column, (name, recording) in zip(axes[:, 1:].T, recordings.items(), strict=True):
         for sample, (axis, label) in enumerate(zip(column, examples.labels, strict=True)):
             plot_outputs(recording, sample, label, CLASS_NAMES, from_logits=True, ax=axis)
-            axis.set_title(name)
-            axis.legend(fontsize=8)
+            axis.set(title=name, ylim=(-0.03, 1.7))
+            axis.legend(loc="upper left", fontsize=8)
     _save(figure, path)
 
 

@@ -14,7 +14,8 @@ from keras_spiking.visualization.arguments import (
     checked_recording,
 )
 
-_NUM_NAMED = 4  # classes with a colour of their own
+_NUM_NAMED = 4  # classes with a colour of their own, ...
+_LEAST = 0.1  # ... if they reach this probability
 
 
 def plot_outputs(
@@ -28,8 +29,8 @@ def plot_outputs(
 ) -> Any:
     """Draws the probability of each class over time, for one sample.
 
-    The true class is a thick line. Of the others, those that come closest have a colour and a
-    name; the rest is grey.
+    The true class is a thick line. The others that are most probable at any time have a colour
+    and a name; the rest is grey.
 
     Args:
         recording: A `keras_spiking.Recording` of a model that answers at every step, with outputs
@@ -78,8 +79,10 @@ def plot_outputs(
         values = values.cumsum(0) / np.arange(1, num_steps + 1)[:, None]
     times = next(iter(recording.values())).dt * np.arange(1, num_steps + 1)
     _draw(ax, times, _softmax(values) if from_logits else values, names, true_class)
-    ax.set(xlim=(0, times[-1]), ylim=(-0.03, 1.03), xlabel="time (s)", ylabel="probability")
-    ax.legend(frameon=True, framealpha=0.8, edgecolor="none")  # lines may run behind it
+    # Above 1 is room for the legend.
+    ax.set(xlim=(0, times[-1]), ylim=(-0.03, 1.5), yticks=(0, 0.25, 0.5, 0.75, 1))
+    ax.set(xlabel="time (s)", ylabel="probability")
+    ax.legend(loc="upper left", ncols=2)
     return ax
 
 
@@ -132,8 +135,8 @@ def _draw(
     colours = (blue(), *COLOURS[1:])
     for place, index in enumerate(by_height):
         style: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "zorder": 2}
-        if place < _NUM_NAMED:
+        if place < _NUM_NAMED and probabilities[:, index].max() >= _LEAST:
             style = {"color": colours[place], "linewidth": 1.5, "label": names[index], "zorder": 3}
         if index == true_class:
-            style |= {"linewidth": 3, "label": f"{names[index]} (true)"}
+            style |= {"color": blue(), "linewidth": 3, "label": f"{names[index]} (true)"}
         ax.plot(times, probabilities[:, index], **style)

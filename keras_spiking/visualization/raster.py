@@ -16,7 +16,7 @@ from keras_spiking.visualization.arguments import (
 )
 
 _MOST_LINES = 16  # between channels
-_SHORTEST = 0.01  # length of a spike, as a share of the height: shorter ones are hard to see
+_SHORTEST = 0.015  # length of a spike, as a share of the height: shorter ones are hard to see
 
 
 def plot_raster(

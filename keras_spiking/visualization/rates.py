@@ -52,11 +52,12 @@ def plot_rates(
     names = _chosen_layers(owner, checked_recording(owner, recording), layers)
     ax = checked_axes(owner, ax, pyplot)
     rates = {name: recording[name].rates().ravel() for name in names}
-    edges = np.histogram_bin_edges(np.concatenate(list(rates.values())), bins=_NUM_BINS)
+    highest = max(values.max() for values in rates.values())
+    edges = np.linspace(0, highest or 1, _NUM_BINS + 1)
     for index, name in enumerate(names):
         _draw(ax, index, name, rates[name], edges)
     ax.set(xlabel="firing rate (Hz)", ylabel="units (%)")
-    ax.margins(y=min(0.1 * (len(names) + 1), 1))  # room for the legend
+    ax.margins(y=0.1 + 0.2 * len(names))  # room for the legend
     ax.legend()
     return ax
 
