@@ -20,7 +20,7 @@ def plot_rates(
     """Draws a histogram of the units' firing rates, for each layer.
 
     The rate of a unit is over all samples and steps. Units without any spike are not in the
-    histogram: the legend counts them.
+    histogram: the legend, which is in place of a title, counts them.
 
     Args:
         recording: A `keras_spiking.Recording` with spikes.
@@ -57,8 +57,7 @@ def plot_rates(
     for index, name in enumerate(names):
         _draw(ax, index, name, rates[name], edges)
     ax.set(xlabel="firing rate (Hz)", ylabel="units (%)")
-    ax.margins(y=0.1 + 0.2 * len(names))  # room for the legend
-    ax.legend()
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1))
     return ax
 
 
