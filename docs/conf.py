@@ -47,7 +47,7 @@ nitpick_ignore_regex = [
     # Others' classes: a link would need their lists of names from the network at build time.
     (
         "py:.*",
-        r"(keras(?!_spiking)|numpy|np|torch|tensorflow|tf|matplotlib|collections|typing)\..*",
+        r"(keras(?!_spiking)|numpy|np|torch|tensorflow|tf|matplotlib|collections|pathlib|typing)\..*",
     ),
 ]
 
