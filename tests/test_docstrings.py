@@ -45,6 +45,7 @@ PUBLIC_MODULES = [
     keras_spiking.callbacks,
     keras_spiking.conversion,
     keras_spiking.energy,
+    keras_spiking.recording,
     keras_spiking.visualization,
 ]
 if BACKEND == "torch":
@@ -81,8 +82,12 @@ METHODS = {
 BASE_CLASSES = ["keras_spiking.layers.KerasSpikingCell", "keras_spiking.layers.KerasSpikingLayer"]
 # Not made by users, so they have attributes in place of arguments, and no example of their own.
 RESULTS = [
-    f"keras_spiking.conversion.{name}"
-    for name in ("LayerResult", "OutputResult", "Report", "Result")
+    *(
+        f"keras_spiking.conversion.{name}"
+        for name in ("LayerResult", "OutputResult", "Report", "Result")
+    ),
+    "keras_spiking.recording.Figures",
+    "keras_spiking.recording.LayerRecording",
 ]
 
 

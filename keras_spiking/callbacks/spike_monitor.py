@@ -46,9 +46,9 @@ class SpikeMonitor(keras.callbacks.Callback):
     Example:
 
     >>> import keras, numpy as np
-    >>> x, y = np.full((8, 10, 3), 50.0), np.zeros((8, 10, 3))
+    >>> x, y = np.full((8, 10, 3), 50.0), np.zeros((8, 10, 2))
     >>> spikes = keras_spiking.SpikingActivation("relu", dt=0.01, name="relu")
-    >>> model = keras.Sequential([keras.Input((10, 3)), spikes])
+    >>> model = keras.Sequential([keras.Input((10, 3)), spikes, keras.layers.Dense(2)])
     >>> model.compile(loss="mse")
     >>> monitor = keras_spiking.callbacks.SpikeMonitor(x[:2], figures=["mean_rate"])
     >>> history = model.fit(x, y, epochs=2, callbacks=[monitor], verbose=0)

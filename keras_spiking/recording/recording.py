@@ -72,7 +72,7 @@ class LayerRecording:
         return rates_of(self.counts, self.dt, self.mask)
 
     def spike_times(self, sample: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Which unit spiked, and when in seconds: one entry for each spike, ordered by time.
+        """Which unit spiked, and when in seconds, in one sample: an entry for each spike, by time.
 
         Units are numbered as in the flattened features. A spike is at the end of its time step.
         Negative spikes are left out.
