@@ -1,6 +1,7 @@
 """`SpikeMonitor` in `fit`: what the logs hold, who sees it, and that training does not change."""
 
 import csv
+import dataclasses
 import warnings
 
 import keras
@@ -11,7 +12,7 @@ from keras import ops
 import keras_spiking
 from keras_spiking.callbacks import SpikeMonitor
 from keras_spiking.recording import keras_probe
-from keras_spiking.recording.figures import Figures
+from keras_spiking.recording.figures import NAMES
 from tests.compiled import BACKEND
 
 STEPS, UNITS, BATCH = 5, 3, 4
@@ -83,7 +84,7 @@ def test_logs_have_the_figures_and_training_stays_as_it_is(rng, tmp_path, runs):
     for variable, expected in zip(everything(watched), everything(alone), strict=True):
         np.testing.assert_array_equal(variable, expected)
 
-    names = [f"spikes/{layer}/{key}" for layer in ("kept", "drawn") for key in Figures._fields]
+    names = [f"spikes/{layer}/{key}" for layer in ("kept", "drawn") for key in NAMES]
     assert [name for name in history if name != "loss"] == names
     assert [len(logs) for logs in seen.batches] == [1, 15, 1, 15, 1, 15]
     for epoch, logs in enumerate(seen.epochs):
@@ -94,7 +95,7 @@ def test_logs_have_the_figures_and_training_stays_as_it_is(rng, tmp_path, runs):
     # What `record` shows of the trained model, from the same states and seeds.
     recording = keras_spiking.record(watched, data, verbose=0)
     for name, layer in recording.items():
-        for key, value in layer.figures()._asdict().items():
+        for key, value in dataclasses.asdict(layer.figures()).items():
             assert history[f"spikes/{name}/{key}"][-1] == value
     assert BACKEND == "torch" or len(runs) <= 3  # once, and twice for `record`
 

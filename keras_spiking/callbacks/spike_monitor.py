@@ -1,5 +1,6 @@
 """Shows how layers spike while a model trains."""
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +9,7 @@ import keras
 
 from keras_spiking import _checks
 from keras_spiking._data import as_numpy, checked_samples, num_samples
-from keras_spiking.layers.reset import synchronize
-from keras_spiking.recording.figures import Figures
+from keras_spiking.recording.figures import NAMES
 from keras_spiking.recording.keras_model import probe_for, run_probe
 from keras_spiking.recording.keras_probe import Probe
 
@@ -61,7 +61,7 @@ class SpikeMonitor(keras.callbacks.Callback):
         data: Any,
         prefix: str = "spikes",
         layers: Sequence[Any] | None = None,
-        figures: Sequence[str] = Figures._fields,
+        figures: Sequence[str] = NAMES,
         update_freq: str | int = "epoch",
     ):
         super().__init__()
@@ -105,10 +105,9 @@ class SpikeMonitor(keras.callbacks.Callback):
     def _add(self, logs: dict[str, Any] | None) -> None:
         """Adds the figures to the logs."""
         assert self._probe is not None
-        synchronize(self.model)
         recording = run_probe(self._probe, self.model, self.data, num_samples(self.data))
         for name, layer in recording.items():
-            figures = layer.figures()._asdict()
+            figures = dataclasses.asdict(layer.figures())
             if figures["spikes"] == 0:
                 self._warn(name)
             if logs is not None:
@@ -127,9 +126,9 @@ class SpikeMonitor(keras.callbacks.Callback):
 
 
 def _checked_figures(owner: str, figures: Any) -> tuple[str, ...]:
-    if not isinstance(figures, (list, tuple)) or not set(figures) <= set(Figures._fields):
+    if not isinstance(figures, (list, tuple)) or not set(figures) <= set(NAMES):
         raise ValueError(
-            f"{owner}: `figures` must be a list or tuple of some of {list(Figures._fields)}; "
+            f"{owner}: `figures` must be a list or tuple of some of {list(NAMES)}; "
             f"received figures={figures!r}."
         )
     return tuple(figures)

@@ -1,6 +1,5 @@
 """Records what modules do over time."""
 
-import collections
 import contextlib
 import functools
 import importlib
@@ -14,7 +13,7 @@ from keras_spiking._types import Array
 from keras_spiking.pytorch.spiking_activation import SpikingActivation
 from keras_spiking.pytorch.stateful import Stateful
 from keras_spiking.pytorch.tensors import as_float, state_dtype
-from keras_spiking.recording.options import Options, chosen_layers, to_note
+from keras_spiking.recording.options import Options, chosen_layers, numbered, to_note
 from keras_spiking.recording.recording import LayerRecording, Recording
 from keras_spiking.recording.voltages import Neuron
 from keras_spiking.recording.writing import Writer, check_memory, layer_recording, say_memory
@@ -75,7 +74,6 @@ class _Notes:
         self._layers = layers
         self._options = options
         self._num_batches = num_batches
-        self._numbers: collections.Counter[str] = collections.Counter()
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -123,11 +121,10 @@ class _Notes:
         return outputs if returns else outputs[:, -1], after
 
     def _note(self, name: str, module: Any, arrays: dict[str, Any], neuron: Neuron | None) -> None:
-        self._numbers[name] += 1
-        number = f"#{self._numbers[name]}" if self._numbers[name] > 1 else ""
+        name = numbered(name, [recording.name for recording in self.recordings])
         scale = None if neuron is None else 1.0
         quantities = self._options.quantities
-        recording = layer_recording(f"{name}{number}", module.dt, scale, arrays, neuron, quantities)
+        recording = layer_recording(name, module.dt, scale, arrays, neuron, quantities)
         self.count(vars(recording).values())
         self.recordings.append(recording)
 

@@ -1,11 +1,12 @@
 """A few figures that say how a layer spikes."""
 
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 
 
-class Figures(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Figures:
     """How a layer spikes, over all samples and used steps.
 
     Attributes:
@@ -25,6 +26,9 @@ class Figures(NamedTuple):
     spikes: float
     several: float
     negative: float
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(Figures))
 
 
 def figures_of(counts: np.ndarray, dt: float, mask: np.ndarray | None = None) -> Figures:

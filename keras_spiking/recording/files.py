@@ -23,7 +23,7 @@ def save(path: str | Path, contents: Any) -> None:
         if isinstance(value, np.ndarray):
             arrays[str(len(arrays))] = value
             return {_ARRAY: str(len(arrays) - 1)}
-        return value
+        return value.item() if isinstance(value, np.generic) else value
 
     arrays[_CONTENTS] = np.array(json.dumps(described(contents)))
     with Path(path).open("wb") as file:  # by its name, NumPy might add a suffix

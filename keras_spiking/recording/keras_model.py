@@ -11,11 +11,11 @@ from keras_spiking._data import as_numpy, batches, checked_samples, fixed_batch_
 from keras_spiking._types import Array
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.integration import EXACT
-from keras_spiking.layers.reset import unchanged
+from keras_spiking.layers.reset import synchronize, unchanged
 from keras_spiking.layers.spiking_activation import SpikingActivation
 from keras_spiking.layers.sublayers import paths_within
 from keras_spiking.recording.keras_probe import NamedCall, Probe
-from keras_spiking.recording.options import Options, chosen_layers
+from keras_spiking.recording.options import Options, chosen_layers, numbered
 from keras_spiking.recording.recording import LayerRecording, Recording
 from keras_spiking.recording.voltages import Neuron
 from keras_spiking.recording.writing import Writer, check_memory, layer_recording, say_memory
@@ -54,6 +54,7 @@ def run_probe(
     writer = Writer(total)
     progress = keras.utils.Progbar(math.ceil(total / batch_size), verbose=int(verbose))
     found: dict[str, Any] = {}
+    synchronize(model)
     with unchanged(model):
         for index, batch in enumerate(batches(data, batch_size)):
             found = probe.run(batch)
@@ -79,11 +80,10 @@ def probe_for(
         layers: Layers or names; None for all.
         quantities: What to record.
     """
-    found = {
-        path: (layer, isinstance(layer, SpikingActivation))
-        for path, layer in paths_within(model)
-        if isinstance(layer, KerasSpikingLayer)
-    }
+    found: dict[str, tuple[Any, bool]] = {}
+    for path, layer in paths_within(model):
+        if isinstance(layer, KerasSpikingLayer):
+            found[numbered(path, found)] = layer, isinstance(layer, SpikingActivation)
     return Probe(model, chosen_layers(owner, found, layers, quantities), quantities)
 
 

@@ -1,6 +1,5 @@
 """Runs a Keras model, and returns what its layers were called on and what they put out."""
 
-import collections
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,8 @@ from keras import ops
 from keras_spiking._types import Tensor
 from keras_spiking.layers.base import KerasSpikingLayer
 from keras_spiking.layers.spiking_activation import SpikingActivation
-from keras_spiking.recording.options import to_note
+from keras_spiking.layers.sublayers import layers_within
+from keras_spiking.recording.options import numbered, to_note
 
 
 class NamedCall(NamedTuple):
@@ -61,6 +61,7 @@ class Probe:
     ):
         self.calls: list[NamedCall] = []
         self._layers = layers
+        self._all_layers = layers_within(model)
         self.quantities = quantities
         self._model = _Probed(model, self._call)
 
@@ -70,8 +71,7 @@ class Probe:
             lambda array: keras.KerasTensor((batch_size, *array.shape[1:]), array.dtype.name), data
         )
         if not self._model.model.built:
-            # It runs twice then, and the layers seem to be called twice.
-            self._model.compute_output_spec(inputs)
+            self._model.model(inputs)  # which runs it once to build it, and again
         return self._model.compute_output_spec(inputs)
 
     def run(self, batch: Any) -> dict[str, Any]:
@@ -85,16 +85,14 @@ class Probe:
         return self._model.predict_on_batch(batch)
 
     def _call(self, model: keras.Model, inputs: Any) -> dict[str, Any]:
-        with _noted(self._layers.values()) as notes:
+        with _not_rematerialized(self._all_layers), _noted(self._layers.values()) as notes:
             outputs = model(inputs)
         names = {id(layer): name for name, layer in self._layers.items()}
-        numbers: collections.Counter[str] = collections.Counter()
-        self.calls.clear()
+        calls: dict[str, NamedCall] = {}
         for note in notes:
-            name = names[id(note.layer)]
-            numbers[name] += 1
-            number = f"#{numbers[name]}" if numbers[name] > 1 else ""
-            self.calls.append(NamedCall(f"{name}{number}", note.layer))
+            name = numbered(names[id(note.layer)], calls)
+            calls[name] = NamedCall(name, note.layer)
+        self.calls = list(calls.values())
         return {
             "outputs": keras.tree.map_structure(_in_full, outputs),
             "calls": list(map(self._wanted, notes)),
@@ -129,6 +127,18 @@ class _Probed(keras.Model):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         return self._run(self.model, inputs)
+
+
+@contextlib.contextmanager
+def _not_rematerialized(layers: list[keras.layers.Layer]) -> Iterator[None]:
+    """Has `keras.RematScope` run nothing in a function of its own, which would keep the notes."""
+    for layer in layers:
+        layer.rematerialized_call = lambda call, *args, **kwargs: call
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.rematerialized_call
 
 
 @contextlib.contextmanager

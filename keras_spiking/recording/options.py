@@ -1,6 +1,6 @@
 """What is to be recorded, and of which layers."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
 # What there is to record of spiking layers, and of filters.
@@ -36,6 +36,15 @@ def checked_quantities(owner: str, quantities: Any) -> tuple[str, ...]:
             f"received quantities={quantities!r}."
         )
     return tuple(quantities)
+
+
+def numbered(name: str, taken: Container[str]) -> str:
+    """A name that is not taken yet: that name, or with a number, as in `spikes#2`."""
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}#{number}"
+    return candidate
 
 
 def to_note(quantities: tuple[str, ...], spikes: bool) -> set[str]:

@@ -1,14 +1,14 @@
 """What layers put out over time, as arrays."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_spiking.recording import files
-from keras_spiking.recording.figures import Figures, figures_of, rates_of
+from keras_spiking.recording.figures import NAMES, Figures, figures_of, rates_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,10 @@ class LayerRecording:
                 f"LayerRecording: the spikes of layer {self.name!r} were not recorded. Record "
                 'them with quantities=("spikes", ...); a filter has none.'
             )
-        return np.rint(self.spikes * (self.dt * np.asarray(self.rate_scale, np.float64)))
+        dtype = np.result_type(self.spikes.dtype, np.float32)
+        per_step = np.asarray(self.dt * np.asarray(self.rate_scale), dtype)
+        numbers = self.spikes * per_step
+        return np.rint(numbers, out=numbers)
 
 
 class Recording(Mapping[str, LayerRecording]):
@@ -158,8 +161,8 @@ class Recording(Mapping[str, LayerRecording]):
             ) from error
         layers = [layer for layer in self.values() if layer.spikes is not None]
         names = pd.Index([layer.name for layer in layers], name="layer")
-        rows = [layer.figures() for layer in layers]
-        return pd.DataFrame(rows, index=names, columns=list(Figures._fields))
+        rows = [asdict(layer.figures()) for layer in layers]
+        return pd.DataFrame(rows, index=names, columns=list(NAMES))
 
     def save(self, path: str | Path) -> None:
         """Writes the recording to a file at `path`, an `.npz` without pickled objects."""
