@@ -10,7 +10,7 @@ from keras_spiking.recording import LayerRecording, Recording
 
 
 def checked_recording(owner: str, recording: Any) -> Recording:
-    """Accepts a recording with at least one spiking layer."""
+    """Accepts a recording."""
     if not isinstance(recording, Recording):
         raise TypeError(
             f"{owner}: `recording` must be a keras_spiking.Recording; received an object of type "
