@@ -11,23 +11,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from fashion_mnist import CLASS_NAMES
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from results_table import KERAS_SPIKING, Library, Result
 
-# Okabe and Ito's colours: colour-blind readers can tell them apart. Line styles help too.
-BLUE, ORANGE, GREEN, PURPLE, BLACK = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#000000",
-)
-LINES = [
-    (colour, style)
-    for style in ("solid", "dashed")
-    for colour in (BLUE, ORANGE, GREEN, PURPLE, BLACK)
-]
+from keras_spiking.recording import Recording
+from keras_spiking.visualization import plot_outputs, plot_raster
+
+# Okabe and Ito's colours: colour-blind readers can tell them apart.
+BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
 DOTS_PER_INCH = 120
 
 mpl.use("Agg")  # to files, also where there is no screen
@@ -52,68 +43,29 @@ def draw_images(images: np.ndarray, labels: np.ndarray, path: Path) -> None:
     _save(figure, path)
 
 
-def draw_spikes(examples: Examples, spikes: Mapping[str, np.ndarray], path: Path) -> None:
-    """Spikes of each neuron in each step: a row per image, a column per model.
-
-    Args:
-        examples: the images.
-        spikes: by model, the number of spikes, ``(image, step, neuron)``.
-        path: the file to write.
-    """
-    greatest = max(1, round(max(counts.max() for counts in spikes.values())))
-    norm = BoundaryNorm(np.arange(greatest + 2) - 0.5, 256)
-    ticks = np.unique(np.linspace(0, greatest, 6).astype(int))
-    figure, axes = _grid(examples, list(spikes), "Spikes of each neuron in each step")
-    for column, counts in enumerate(spikes.values(), start=1):
-        _, num_steps, num_neurons = counts.shape
-        extent = (0, 1000 * num_steps * examples.dt, 0, num_neurons)
-        for axis, counts_of_image in zip(axes[:, column], counts, strict=True):
-            picture = axis.imshow(
-                counts_of_image.T,
-                aspect="auto",
-                origin="lower",
-                interpolation="nearest",
-                cmap="viridis",
-                norm=norm,
-                extent=extent,
-            )
-            axis.locator_params(axis="x", nbins=3)
-        axes[-1, column].set_xlabel("time (ms)")
-    for axis in axes[:, 1]:
-        axis.set_ylabel("neuron")
-    figure.colorbar(picture, ax=axes, label="spikes in a step", ticks=ticks, shrink=0.6, pad=0.01)
+def draw_spikes(examples: Examples, recordings: Mapping[str, Recording], path: Path) -> None:
+    """Spikes of each neuron: a row per image, a column per model."""
+    figure, axes = _grid(examples, len(recordings), "Spikes of each neuron")
+    for column, (name, recording) in zip(axes[:, 1:].T, recordings.items(), strict=True):
+        for sample, axis in enumerate(column):
+            plot_raster(recording, "spikes", sample, axis)
+            axis.set_title(f"{name}: {recording['spikes'].counts[sample].sum()} spikes")
     _save(figure, path)
 
 
-def draw_probabilities(
-    examples: Examples, probabilities: Mapping[str, np.ndarray], path: Path
-) -> None:
-    """Probability of each class after each step: a row per image, a column per model.
-
-    Args:
-        examples: the images.
-        probabilities: by model, ``(image, step, class)``.
-        path: the file to write.
-    """
+def draw_probabilities(examples: Examples, recordings: Mapping[str, Recording], path: Path) -> None:
+    """Probability of each class after each step: a row per image, a column per model."""
     figure, axes = _grid(
         examples,
-        list(probabilities),
+        len(recordings),
         "Class probabilities after each step, from the filtered spikes or, without a filter, their "
         "mean so far",
     )
-    for column, sequences in enumerate(probabilities.values(), start=1):
-        times = 1000 * examples.dt * np.arange(1, sequences.shape[1] + 1)
-        for axis, sequence in zip(axes[:, column], sequences, strict=True):
-            lines = zip(LINES, CLASS_NAMES, sequence.T, strict=True)
-            for (colour, style), name, values in lines:
-                axis.plot(times, values, color=colour, linestyle=style, label=name)
-            axis.set_ylim(-0.03, 1.03)
-            axis.grid(alpha=0.3)
-        axes[-1, column].set_xlabel("time (ms)")
-    for axis in axes[:, 1]:
-        axis.set_ylabel("probability")
-    handles, names = axes[0, 1].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=11)
+    for column, (name, recording) in zip(axes[:, 1:].T, recordings.items(), strict=True):
+        for sample, (axis, label) in enumerate(zip(column, examples.labels, strict=True)):
+            plot_outputs(recording, sample, label, CLASS_NAMES, from_logits=True, ax=axis)
+            axis.set(title=name, ylim=(-0.03, 1.7))
+            axis.legend(loc="upper left", fontsize=8)
     _save(figure, path)
 
 
@@ -163,9 +115,9 @@ def _published_style(library: Library) -> dict[str, Any]:
     }
 
 
-def _grid(examples: Examples, names: Sequence[str], title: str) -> tuple[Figure, np.ndarray]:
-    """A row for each image, with the image on its left, and a column for each name."""
-    num_rows, num_columns = len(examples.images), 1 + len(names)
+def _grid(examples: Examples, num_models: int, title: str) -> tuple[Figure, np.ndarray]:
+    """A row for each image, with the image on its left, and a column for each model."""
+    num_rows, num_columns = len(examples.images), 1 + num_models
     figure, axes = plt.subplots(
         num_rows,
         num_columns,
@@ -176,12 +128,6 @@ def _grid(examples: Examples, names: Sequence[str], title: str) -> tuple[Figure,
     figure.suptitle(f"{title} (dt {examples.dt:g} s)", fontsize=15)
     for axis, image, label in zip(axes[:, 0], examples.images, examples.labels, strict=True):
         _show_image(axis, image, label)
-    for axis, name in zip(axes[0, 1:], names, strict=True):
-        axis.set_title(name, fontsize=12)
-    for axis in axes[:-1, 1:].flat:
-        axis.tick_params(labelbottom=False)
-    for axis in axes[:, 2:].flat:
-        axis.tick_params(labelleft=False)
     return figure, axes
 
 

@@ -78,21 +78,21 @@ def run(
     results = [spiking_models.measure_non_spiking(model, data, step_ms)]
 
     example_images = data.test_images[:EXAMPLE_IMAGES]
-    spikes, probabilities = {}, {}
+    recordings = {}
     for number, experiment in enumerate(spiking_models.EXPERIMENTS, start=2):
         name, build = experiment.name, experiment.build
         trained, step_ms = train(number, name, build)
         for dt in experiment.dts:
             model = spiking_models.with_weights_of(trained, build(dt=dt))
             results.append(spiking_models.measure(name, model, dt, data, step_ms))
-        spikes[name], probabilities[name] = spiking_models.over_time(trained, build, example_images)
+        recordings[name] = spiking_models.over_time(trained, build, example_images)
 
     examples = figures.Examples(
         example_images, data.test_labels[:EXAMPLE_IMAGES], spiking_models.DT
     )
     figures.draw_images(data.train_images, data.train_labels, output / "images.png")
-    figures.draw_spikes(examples, spikes, output / "spikes.png")
-    figures.draw_probabilities(examples, probabilities, output / "probabilities.png")
+    figures.draw_spikes(examples, recordings, output / "spikes.png")
+    figures.draw_probabilities(examples, recordings, output / "probabilities.png")
     figures.draw_dt(results, output / "dt.png")
     return results
 

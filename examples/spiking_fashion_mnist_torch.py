@@ -35,7 +35,7 @@ def run(
 
     results = []
     example_images = data.test_images[:EXAMPLE_IMAGES]
-    spikes, probabilities = {}, {}
+    recordings = {}
     experiments = (models.NON_SPIKING, *models.EXPERIMENTS)
     for number, experiment in enumerate(experiments, start=1):
         name, build = experiment.name, experiment.build
@@ -47,12 +47,12 @@ def run(
         for dt in experiment.dts:
             model = models.with_weights_of(trained, build(dt=dt))
             results.append(models.measure(name, model, dt, data, step_ms))
-        spikes[name], probabilities[name] = models.over_time(trained, build, example_images)
+        recordings[name] = models.over_time(trained, build, example_images)
 
     examples = figures.Examples(example_images, data.test_labels[:EXAMPLE_IMAGES], models.DT)
     figures.draw_images(data.train_images, data.train_labels, output / "images.png")
-    figures.draw_spikes(examples, spikes, output / "spikes.png")
-    figures.draw_probabilities(examples, probabilities, output / "probabilities.png")
+    figures.draw_spikes(examples, recordings, output / "spikes.png")
+    figures.draw_probabilities(examples, recordings, output / "probabilities.png")
     figures.draw_dt(results, output / "dt.png", results_table.PYTORCH_SPIKING)
     return results
 

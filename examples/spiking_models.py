@@ -223,17 +223,7 @@ def with_weights_of(trained: keras.Model, model: keras.Model) -> keras.Model:
 
 def over_time(
     trained: keras.Model, build: Callable[..., keras.Model], images: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a trained model does at each step, for a few images.
-
-    Returns:
-        The number of spikes, ``(image, step, neuron)``, and the probability of each
-        class, ``(image, step, class)``.
-    """
+) -> keras_spiking.recording.Recording:
+    """What a trained model does at each step, for a few images; its outputs are logits."""
     model = with_weights_of(trained, build(dt=DT, every_step=True))
-    spikes, logits = keras.Model(
-        model.inputs, [model.get_layer("spikes").output, model.outputs[0]]
-    ).predict(scaled(images), verbose=0)
-    probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities /= probabilities.sum(axis=-1, keepdims=True)
-    return spikes * DT, probabilities
+    return keras_spiking.record(model, scaled(images), verbose=0)

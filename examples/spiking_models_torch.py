@@ -16,7 +16,9 @@ from results_table import Rates, Result
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from keras_spiking import record
 from keras_spiking.pytorch import Lowpass, SpikingActivation, TemporalAvgPool
+from keras_spiking.recording import Recording
 
 NUM_STEPS = 10
 NUM_INPUTS = fashion_mnist.IMAGE_SHAPE[0] * fashion_mnist.IMAGE_SHAPE[1]
@@ -187,16 +189,11 @@ def with_weights_of(trained: torch.nn.Module, model: torch.nn.Module) -> torch.n
     return model
 
 
-@torch.no_grad()
 def over_time(
     trained: torch.nn.Module, build: Callable[..., torch.nn.Module], images: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a trained model does at each step, for a few images.
-
-    Returns:
-        The number of spikes, ``(image, step, neuron)``, and the probability of each
-        class, ``(image, step, class)``.
-    """
+) -> Recording:
+    """What a trained model does at each step, for a few images; its outputs are logits."""
     model = with_weights_of(trained, build(dt=DT, every_step=True)).eval()
-    logits, spikes = model(torch.tensor(images).float() / 255)
-    return spikes.numpy() * DT, logits.softmax(-1).numpy()
+    recording = record(model, images.astype("float32") / 255, verbose=0)
+    logits, _ = recording.outputs
+    return Recording(recording, logits)

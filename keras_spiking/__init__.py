@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from keras_spiking import recording as recording
     from keras_spiking import regularizers as regularizers
     from keras_spiking import version as version
+    from keras_spiking import visualization as visualization
     from keras_spiking.config import default as default
     from keras_spiking.conversion import compare as compare
     from keras_spiking.conversion import convert as convert
@@ -52,6 +53,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "recording",
             "regularizers",
             "version",
+            "visualization",
         ],
         "keras_spiking.config": ["default"],
         "keras_spiking.conversion": ["compare", "convert", "retime"],

@@ -12,13 +12,22 @@ def import_pyplot(owner: str) -> Any:
     Call it before any other import from matplotlib.
 
     Args:
-        owner: Name of the class whose `plot` needs it, for the error.
+        owner: Name of the class or function that draws, for the error.
     """
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(
-            f"{owner}: `plot` needs matplotlib, which is not installed. Install it with "
+            f"{owner}: figures need matplotlib, which is not installed. Install it with "
             '`pip install "keras-spiking[viz]"`.'
         ) from error
     return plt
+
+
+def blue() -> str:
+    """The first colour, lighter where text is light: on a dark background."""
+    from matplotlib import rcParams
+    from matplotlib.colors import to_rgb
+
+    is_dark = sum(to_rgb(rcParams["text.color"])) > 1.5
+    return COLOURS[4] if is_dark else COLOURS[0]

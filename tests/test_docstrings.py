@@ -46,6 +46,7 @@ PUBLIC_MODULES = [
     keras_spiking.conversion,
     keras_spiking.energy,
     keras_spiking.recording,
+    keras_spiking.visualization,
 ]
 if BACKEND == "torch":
     PUBLIC_MODULES.append(importlib.import_module("keras_spiking.pytorch"))

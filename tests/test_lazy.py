@@ -44,6 +44,7 @@ PUBLIC = {
     "regularizers",
     "reset_states",
     "version",
+    "visualization",
 }
 
 # Uses nothing of keras_spiking but its import.
@@ -154,7 +155,9 @@ def test_imports_where_there_is_no_keras():
         sys.modules["keras"] = None  # as where Keras is not installed
         import keras_spiking
         import keras_spiking.kernels
+        import keras_spiking.visualization
 
+        assert "matplotlib" not in sys.modules
         assert keras_spiking.__version__
         try:
             keras_spiking.SpikingActivation

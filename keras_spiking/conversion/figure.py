@@ -16,7 +16,7 @@ def draw(results: Sequence[Result], original_accuracy: float | None) -> Any:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
     label, measure = _measure(results, original_accuracy)
     if original_accuracy is not None:
-        left.axhline(original_accuracy, color="black", linestyle="dashed", label="original")
+        left.axhline(original_accuracy, color="0.5", linestyle="dashed", label="original")
     for index, dt in enumerate(sorted({result.dt for result in results})):
         style = {
             "color": COLOURS[index % len(COLOURS)],

@@ -204,7 +204,7 @@ def test_drawing_without_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     original = model()
     report = keras_spiking.compare(original, keras_spiking.convert(original, num_steps=2), DATA)
-    with pytest.raises(ImportError, match=r'^Report: `plot` needs .*"keras-spiking\[viz\]"'):
+    with pytest.raises(ImportError, match=r'^Report: figures need .*"keras-spiking\[viz\]"'):
         report.plot()
 
 

@@ -97,6 +97,7 @@ def test_no_example_printed_a_warning_or_an_error(built, page):
         "keras_spiking.conversion",
         "keras_spiking.energy",
         "keras_spiking.recording",
+        "keras_spiking.visualization",
         "keras_spiking.pytorch",
         "keras_spiking.config",
     ],
