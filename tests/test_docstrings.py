@@ -45,6 +45,7 @@ PUBLIC_MODULES = [
     keras_spiking.callbacks,
     keras_spiking.conversion,
     keras_spiking.energy,
+    keras_spiking.nir,
 ]
 if BACKEND == "torch":
     PUBLIC_MODULES.append(importlib.import_module("keras_spiking.pytorch"))

@@ -38,6 +38,7 @@ PUBLIC = {
     "energy",
     "layers",
     "model_energy",
+    "nir",
     "regularizers",
     "reset_states",
     "version",
@@ -66,7 +67,7 @@ SCRIPTS = {
 
         import keras_spiking
 
-        heavy = {"keras", "tensorflow", "jax", "torch"}
+        heavy = {"keras", "nir", "tensorflow", "jax", "torch"}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)
         assert keras_spiking.__version__
         assert "SpikingActivation" in dir(keras_spiking)
