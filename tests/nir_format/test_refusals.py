@@ -12,6 +12,8 @@ import keras_spiking
 from keras_spiking.nir import from_nir, to_nir
 from tests.nir_format.models import EXACT
 
+pytestmark = pytest.mark.slow  # it looks at settings, which are the same on every backend
+
 
 def spikes(**options):
     return keras_spiking.SpikingActivation("relu", **{**EXACT, **options}, name="x")

@@ -22,7 +22,7 @@ def cnn():
     spiking = [x for x in model.layers if isinstance(x, keras_spiking.SpikingActivation)]
     readout = model.get_layer("classes_over_time")
     probe = keras.Model(model.input, [layer.output for layer in [*spiking, readout]])
-    *outputs, currents = map(channels_first, probe(images))
+    *outputs, currents = map(channels_first, probe.predict(images, verbose=0))
     counts = {
         layer.name: output * channels_first(np.reshape(layer.rate_scale * DT, (1, 1, 1, 1, -1)))
         if output.ndim > 3
@@ -69,6 +69,7 @@ def test_nodes_have_the_names_of_layers_and_metadata_say_what_is_left_out(cnn, t
     assert "subtracted" in graph.nodes["dense_spikes"].metadata["reset"]
 
 
+@pytest.mark.slow
 def test_spyx_gets_a_chain_in_the_order_of_keras(rng):
     inputs = keras.Input((None, 2, 3, 2))
     x = keras_spiking.TimeBatched(layers.Flatten())(inputs)
@@ -97,6 +98,7 @@ CONVOLUTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 def test_positions_and_padding_are_those_of_keras(case, rng):
     shape, make = CONVOLUTIONS[case]
@@ -114,6 +116,7 @@ def test_positions_and_padding_are_those_of_keras(case, rng):
         np.testing.assert_array_equal(values["output"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lowpass", "alpha"])
 def test_filters_are_exact_by_steps_of_euler(name, rng):
     tau = np.array([0.05, 0.4, 2.0, 30.0], "float32")
@@ -138,6 +141,7 @@ def test_filters_are_exact_by_steps_of_euler(name, rng):
     np.testing.assert_allclose(node.tau, tau / DT, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_final_spike_and_a_sum_of_unequal_heights_get_their_scale(rng):
     inputs = keras.Input((None, 3))
     high, low = (
