@@ -30,7 +30,8 @@ def to_nir(model: keras.Model, *, target: str = "generic") -> Any:
 
     Spikes are 1 high in NIR, and :math:`1 / (s \Delta t)` in Keras; the height goes into the
     weights that follow. A bias is added in each step. `BatchNormalization` goes into the weights
-    before or behind it.
+    before or behind it. NIR has no initial voltage: if it is not zero, a warning says so, and the
+    metadata of the nodes have it.
 
     Args:
         model: A Sequential or functional model over time, such as `convert` returns, with these

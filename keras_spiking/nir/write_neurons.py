@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_spiking._types import Array
@@ -111,7 +112,7 @@ def _tau(layer: Any) -> Array:
 
 def seconds(layer: Any) -> float:
     """The length of a time step."""
-    return float(layer._time_step.as_float())
+    return float(keras.ops.convert_to_numpy(layer.dt))
 
 
 WRITERS = {SpikingActivation: spikes, Lowpass: lowpass, Alpha: alpha}

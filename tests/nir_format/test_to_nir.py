@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 import keras_spiking
-from keras_spiking.nir import to_nir
+from keras_spiking.nir import from_nir, to_nir
 from keras_spiking.nir.dialects import DIALECTS
 from tests import reference
 from tests.nir_format import interpreter, models
@@ -137,8 +137,10 @@ def test_filters_are_exact_by_steps_of_euler(name, rng):
     assert kinds.count("LI") == (1 if name == "lowpass" else 2)
 
     # In sinabs: v = exp(-1 / tau) v + I.
-    node = to_nir(model, target="sinabs").nodes["filter"]
-    np.testing.assert_allclose(node.tau, tau / DT, rtol=1e-6)
+    graph = to_nir(model, target="sinabs")
+    np.testing.assert_allclose(graph.nodes["filter"].tau, tau / DT, rtol=1e-6)
+    outputs = from_nir(graph).predict(data, verbose=0) * graph.nodes["output"].metadata["scale"]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
