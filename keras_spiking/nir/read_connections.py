@@ -98,12 +98,12 @@ def _keras_padding(
     def is_same(weight: Array, pads: Padding) -> bool:
         return pads == weights.same_padding(sizes, weight.shape[2:], strides, dilation)
 
+    if set(dilation) == {1}:
+        cut, cut_pads = weights.without_zeros(weight, pads)
+        if is_same(cut, cut_pads) or not is_same(weight, pads):
+            weight, pads = cut, cut_pads
     if not np.any(pads):
         return weight, "valid", pads
-    if is_same(weight, pads):
-        return weight, "same", pads
-    if set(dilation) == {1}:
-        weight, pads = weights.without_zeros(weight, pads)
     return weight, "same" if is_same(weight, pads) else "valid", pads
 
 

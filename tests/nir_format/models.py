@@ -64,7 +64,7 @@ def spiking_cnn():
 def over_time():
     """A model over time without BatchNormalization, with random weights."""
     neurons = {"dt": DT, **EXACT}
-    inputs = keras.Input((None, 7, 7, 2))
+    inputs = keras.Input((None, 8, 7, 2))
     conv = layers.Conv2D(4, 3, strides=2, padding="same")
     x = keras_spiking.TimeBatched(conv, name="conv")(inputs)
     x = keras_spiking.SpikingActivation("relu", rate_scale=[16.0, 64.0, 32.0, 16.0], **neurons)(x)

@@ -17,7 +17,7 @@ def outputs_of(model, inputs):
 
 def test_a_round_trip_gives_the_same_bits(rng, tmp_path):
     model = models.over_time()
-    inputs = rng.normal(size=(2, 9, 7, 7, 2)).astype("float32")
+    inputs = rng.normal(size=(2, 9, 8, 7, 2)).astype("float32")
     expected = outputs_of(model, inputs)
     assert len(np.unique(expected)) > 20
     graph = to_nir(model)
@@ -64,22 +64,23 @@ def nodes_by_hand(rng):
         "fire": nir.IF(np.full((4, 6, 5), 8.0), positive),
         "scale": nir.Scale(positive),
         "step": nir.Threshold(positive / 2),
-        "sum": nir.SumPool2d(np.array([2, 1]), np.array([2, 1]), np.array([0, 0])),
+        "sum": nir.SumPool2d(np.array([2, 1]), np.array([2, 1]), np.array([1, 0])),
         "mean": nir.AvgPool2d(np.array([1, 2]), np.array([1, 2]), np.array([0, 0])),
-        "flat": nir.Flatten(np.array([4, 3, 2]), 0, -1),
-        "linear": nir.Linear(few(3, 24)),
+        "flat": nir.Flatten(np.array([4, 4, 2]), 0, -1),
+        "weigh": nir.Scale(few(32)),
+        "linear": nir.Linear(few(3, 32)),
         "leak": nir.LI(np.array([0.125, 1.0, 4.0]), np.array([1.0, 2.0, 0.5]), np.zeros(3)),
         "affine": nir.Affine(few(2, 3), few(2)),
         "classes": nir.Output(np.array([2])),
-        "flattened": nir.Output(np.array([24])),
+        "flattened": nir.Output(np.array([32])),
     }
 
 
 EDGES = [
     *zip(["pictures", "conv", "fire", "scale"], ["conv", "fire", "scale", "step"], strict=True),
-    *zip(["sum", "mean", "flat", "linear"], ["mean", "flat", "linear", "leak"], strict=True),
+    *zip(["sum", "mean", "flat", "weigh"], ["mean", "flat", "weigh", "linear"], strict=True),
     *[("pictures", "skip"), ("skip", "fire"), ("step", "sum"), ("scale", "sum")],
-    *[("leak", "affine"), ("affine", "classes"), ("flat", "flattened")],
+    *[("linear", "leak"), ("leak", "affine"), ("affine", "classes"), ("flat", "flattened")],
 ]
 
 

@@ -92,6 +92,11 @@ def test_a_target_refuses_what_it_cannot_read():
     filtered = [keras.Input((None, 4)), keras_spiking.Lowpass(0.1, name="x")]
     with pytest.raises(ValueError, match=r"- 'x' \(Lowpass\).*does not read LI"):
         to_nir(keras.Sequential(filtered), target="norse")
+    for layer, target in ((keras_spiking.Alpha, "generic"), (keras_spiking.Lowpass, "sinabs")):
+        tau = keras.initializers.RandomUniform(0.1, 1.0)
+        filtered = [keras.Input((None, 2, 2, 1)), layer(tau, name="x")]
+        with pytest.raises(ValueError, match=r"- 'x' \(\w+\) has .*tau"):
+            to_nir(keras.Sequential(filtered), target=target)
     with pytest.raises(ValueError, match=r'`target` must be one of "generic", .*received.*brian'):
         to_nir(keras.Sequential(filtered), target="brian")
 
