@@ -125,12 +125,18 @@ def normalization(
     scale = scale * array(layer.gamma) if layer.scale else scale
     offset = -array(layer.moving_mean) * scale
     offset = offset + array(layer.beta) if layer.center else offset
-    return signal.times(keras_array(scale, signal), keras_array(offset, signal))
+    return _scaled(signal, scale, offset, graph)
 
 
 def rescaling(name: str, layer: layers.Rescaling, signal: Signal, graph: Graph) -> Signal:
     """No node, as `normalization`."""
     scale, offset = (np.asarray(each, "float64") for each in (layer.scale, layer.offset))
+    return _scaled(signal, scale, offset, graph)
+
+
+def _scaled(signal: Signal, scale: Array, offset: Array, graph: Graph) -> Signal:
+    if isinstance(signal, Nodes) and np.any(offset):
+        signal = without_padding(signal, graph)
     return signal.times(keras_array(scale, signal), keras_array(offset, signal))
 
 

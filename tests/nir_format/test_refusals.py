@@ -101,6 +101,14 @@ def test_a_target_refuses_what_it_cannot_read():
         to_nir(keras.Sequential(filtered), target="brian")
 
 
+def test_samples_of_different_shapes_are_not_added():
+    inputs = keras.Input((None, 3, 2))
+    x = keras_spiking.TimeBatched(layers.ZeroPadding1D((0, 0)))(inputs)
+    small = keras_spiking.TimeBatched(layers.AveragePooling1D(3))(inputs)
+    with pytest.raises(ValueError, match=r"\(Add\) adds samples of different shapes, \(2, 3\)"):
+        to_nir(keras.Model(inputs, spikes()(layers.Add()([x, small]))))
+
+
 def test_one_dt_and_known_sizes_are_needed():
     two = keras.Sequential([keras.Input((None, 4)), spikes(dt=0.1), keras_spiking.Lowpass(1, dt=1)])
     with pytest.raises(ValueError, match=r"'lowpass' .*has dt=1\.0, and layers before it 0\.1"):
@@ -150,6 +158,10 @@ def test_values_that_do_not_fit_are_refused():
         from_nir(graph_of(nir.LI(0.01 * ones, ones, 0 * ones)), source="generic", dt=0.1)
     with pytest.raises(ValueError, match=r"'x' \(Flatten\) flattens axes 0 to 1 of 3"):
         from_nir(graph_of(nir.Flatten(np.array([2, 1, 1]), 0, 1), (2, 1, 1)))
+    lonely = graph_of(nir.Affine(np.eye(2), ones))
+    lonely.edges.remove(("input", "x"))
+    with pytest.raises(ValueError, match=r"'x' \(Affine\) has no input"):
+        from_nir(lonely)
     with pytest.raises(ValueError, match="`source` must say for which simulator"):
         from_nir(graph_of(nir.IF(ones, ones)))
     with pytest.raises(TypeError, match=r"`graph` must be a nir\.NIRGraph or the path"):
