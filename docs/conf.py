@@ -88,7 +88,7 @@ def cache_of_results() -> str:
     styles = [DOCS / "matplotlibrc", *DOCS.glob("tutorials/*.mplstyle")]
     for source in [*sorted(sources), *styles, DOCS / "startup.py"]:
         digest.update(source.read_bytes())
-    for package in ("keras", "tensorflow-cpu", "tensorflow", "torch", "numpy", "matplotlib"):
+    for package in ("keras", "tensorflow-cpu", "tensorflow", "torch", "numpy", "matplotlib", "nir"):
         try:
             digest.update(f"{package} {importlib.metadata.version(package)}".encode())
         except importlib.metadata.PackageNotFoundError:

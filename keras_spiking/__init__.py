@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keras_spiking import energy as energy
     from keras_spiking import layers as layers
     from keras_spiking import model_energy as model_energy
+    from keras_spiking import nir as nir
     from keras_spiking import recording as recording
     from keras_spiking import regularizers as regularizers
     from keras_spiking import version as version
@@ -50,6 +51,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "energy",
             "layers",
             "model_energy",
+            "nir",
             "recording",
             "regularizers",
             "version",

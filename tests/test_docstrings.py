@@ -45,6 +45,7 @@ PUBLIC_MODULES = [
     keras_spiking.callbacks,
     keras_spiking.conversion,
     keras_spiking.energy,
+    keras_spiking.nir,
     keras_spiking.recording,
     keras_spiking.visualization,
 ]

@@ -39,6 +39,7 @@ PUBLIC = {
     "energy",
     "layers",
     "model_energy",
+    "nir",
     "record",
     "recording",
     "regularizers",
@@ -70,7 +71,7 @@ SCRIPTS = {
 
         import keras_spiking
 
-        heavy = {"keras", "tensorflow", "jax", "torch"}
+        heavy = {"keras", "nir", "tensorflow", "jax", "torch"}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)
         assert keras_spiking.__version__
         assert "SpikingActivation" in dir(keras_spiking)
