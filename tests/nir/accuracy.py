@@ -106,6 +106,7 @@ def convert(network, examples, steps, slow):
         negative_spikes=False,
         example_data=examples,
         target_rate=1 / (DT * slow),
+        initial_voltage=0.0,  # as in every simulator
     )
 
 
