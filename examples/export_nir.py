@@ -162,6 +162,9 @@ def run(
     data: fashion_mnist.FashionMnist, epochs: int, num_tested: int, seed: int, output: Path
 ) -> list[str]:
     """Trains, converts, exports and compares; returns the results as lines of text."""
+    has_sinabs = find_spec("sinabs") is not None
+    if has_sinabs:
+        import sinabs.nir  # noqa: F401  (PyTorch crashes if TensorFlow is imported first)
     import keras
     import nir
 
@@ -189,7 +192,6 @@ def run(
         negative_spikes=False,
         initial_voltage=0.0,
     )
-    has_sinabs = find_spec("sinabs") is not None
     graph = keras_spiking.nir.to_nir(spiking, target="sinabs" if has_sinabs else "generic")
     nir.write(output / "cnn.nir", graph)
     print(f"{len(graph.nodes)} nodes; left to the reader: {graph.metadata['left_out']}", flush=True)

@@ -9,10 +9,9 @@ import numpy as np
 from keras import layers, ops
 
 from keras_spiking._types import Array
-from keras_spiking.layers import TimeBatched
 from keras_spiking.nir import weights
 from keras_spiking.nir.refusals import UnsupportedError
-from keras_spiking.nir.values import Reading, Values, added, scaled
+from keras_spiking.nir.values import Reading, Values, added, in_nir_order, scaled
 from keras_spiking.nir.weights import Padding
 
 Reader = Callable[[Reading, str, Any, list[Values]], Values]
@@ -24,14 +23,7 @@ def _input(reading: Reading, name: str, node: Any, before: list[Values]) -> Valu
 
 
 def _output(reading: Reading, name: str, node: Any, before: list[Values]) -> Values:
-    values = added(before, name)
-    if values.order is None:
-        return values
-    assert values.flattened is not None
-    channels, *sizes = values.flattened
-    axes = (len(sizes) + 1, *range(1, len(sizes) + 1))
-    parts = [layers.Reshape((*sizes, channels)), layers.Permute(axes), layers.Flatten()]
-    return Values(TimeBatched(keras.Sequential(parts), name=f"{name}_order")(values.tensor))
+    return in_nir_order(added(before, name), f"{name}_order")
 
 
 def _affine(reading: Reading, name: str, node: Any, before: list[Values]) -> Values:
@@ -98,12 +90,12 @@ def _keras_padding(
     def is_same(weight: Array, pads: Padding) -> bool:
         return pads == weights.same_padding(sizes, weight.shape[2:], strides, dilation)
 
+    if set(dilation) == {1}:
+        cut, cut_pads = weights.without_zeros(weight, pads)
+        if is_same(cut, cut_pads) or not is_same(weight, pads):
+            weight, pads = cut, cut_pads
     if not np.any(pads):
         return weight, "valid", pads
-    if is_same(weight, pads):
-        return weight, "same", pads
-    if set(dilation) == {1}:
-        weight, pads = weights.without_zeros(weight, pads)
     return weight, "same" if is_same(weight, pads) else "valid", pads
 
 

@@ -57,10 +57,7 @@ class Nodes:
     padding: Padding = ()
 
     def times(self, scale: Any, offset: Any = 0.0) -> "Nodes":
-        if self.padding and np.any(offset):
-            raise UnsupportedError(
-                "adds to zeros that were padded. Let the padding come right before a convolution."
-            )
+        assert not (self.padding and np.any(offset)), "nothing is added to zeros around it"
         return replace(self, scale=self.scale * scale, offset=self.offset * scale + offset)
 
     def made(self, graph: Graph) -> "Nodes":
@@ -82,8 +79,6 @@ class Nodes:
 class Weighted:
     """The output of weights on nodes. The node is made when another node needs it."""
 
-    order = None
-
     def __init__(
         self,
         name: str,
@@ -92,8 +87,9 @@ class Weighted:
         weight: Array,
         bias: Array,
         make: Callable[[Array, Array], Any],
+        order: Array | None = None,
     ):
-        self.shape = shape
+        self.shape, self.order = shape, order
         self._name, self._inputs, self._make = name, inputs, make
         self._weight, self._bias = weight, bias
         self._made: Nodes | None = None
@@ -103,14 +99,21 @@ class Weighted:
         if scale is None or offset is None:
             raise UnsupportedError("has other numbers at each position. Use the same in a channel.")
         weight = self._weight * scale.reshape(-1, *[1] * (self._weight.ndim - 1))
-        bias = self._bias * scale + offset
-        return Weighted(self._name, self._inputs, self.shape, weight, bias, self._make)
+        return self._with(weight, self._bias * scale + offset, self.order)
+
+    def in_order(self, order: Array | None) -> "Weighted":
+        """The same with its outputs, which have one axis, in another order."""
+        rows = _moved(self, order)
+        return self._with(self._weight[rows], self._bias[rows], order)
+
+    def _with(self, weight: Array, bias: Array, order: Array | None) -> "Weighted":
+        return Weighted(self._name, self._inputs, self.shape, weight, bias, self._make, order)
 
     def made(self, graph: Graph) -> Nodes:
         if self._made is None:
             node, inputs = self._make(self._weight, self._bias), self._inputs
             name = graph.add(self._name, node, inputs.names, inputs.node_shape, self.shape)
-            self._made = Nodes((name,), self.shape)
+            self._made = Nodes((name,), self.shape, order=self.order)
         return self._made
 
 
@@ -130,30 +133,40 @@ class Pooled:
 
     def made(self, graph: Graph) -> Nodes:
         if self._made is None:
-            kind, inputs = graph.nir.AvgPool2d, self._inputs
+            kind, inputs, number = graph.nir.AvgPool2d, self._inputs, 1
             if graph.dialect.only_plain:
-                kind, inputs = graph.nir.SumPool2d, inputs.times(1 / math.prod(self._pool))
-            before = without_padding(inputs.made(graph), graph)
-            if np.any(before.offset):
-                before = plain(before, graph)
+                kind, number = graph.nir.SumPool2d, math.prod(self._pool)
+            before = without_padding(inputs.times(1 / number).made(graph), graph)
             node = kind(np.array(self._pool), np.array(self._strides), np.array([0, 0]))
             name = graph.add(self._name, node, before.names, before.shape, self.shape)
-            self._made = replace(before, names=(name,), shape=self.shape)
+            offset = before.offset * number
+            self._made = replace(before, names=(name,), shape=self.shape, offset=offset)
         return self._made
 
 
 class Added:
-    """The sum of signals."""
+    """The sum of signals, which have one shape and order."""
 
     def __init__(self, signals: list[Signal]):
         self.shape, self.order = signals[0].shape, signals[0].order
-        if any(signal.shape != self.shape for signal in signals):
+        self._signals = signals
+        self._made: Nodes | None = None
+
+    @classmethod
+    def of(cls, signals: list[Signal], graph: Graph) -> "Added":
+        """The sum of signals, after bringing them into one order.
+
+        Raises:
+            UnsupportedError: If they have different shapes.
+        """
+        if any(signal.shape != signals[0].shape for signal in signals):
             shapes = ", ".join(str(signal.shape) for signal in signals)
             raise UnsupportedError(
                 f"adds samples of different shapes, {shapes}. Give them one shape."
             )
-        self._signals = signals
-        self._made: Nodes | None = None
+        orders = [signal.order for signal in signals if signal.order is not None]
+        order = orders[0] if orders else None
+        return cls([in_order(signal, order, graph) for signal in signals])
 
     def times(self, scale: Any, offset: Any = 0.0) -> "Added":
         first, *others = self._signals
@@ -195,6 +208,26 @@ def by_channel(values: Any, shape: Shape) -> Array | None:
     """One number for each channel, if these are the same at each position; else None."""
     rows = np.broadcast_to(values, shape).reshape(shape[0], -1)
     return rows[:, 0] if (rows == rows[:, :1]).all() else None
+
+
+def in_order(signal: Signal, order: Array | None, graph: Graph) -> Signal:
+    """A signal with its elements in an order, as `Signal.order` has it."""
+    if order is signal.order or np.array_equal(_moved(signal, order), _moved(signal, signal.order)):
+        return signal
+    if isinstance(signal, Weighted):
+        return signal.in_order(order)
+    nodes, rows = signal.made(graph), _moved(signal, order)
+    weight = np.eye(len(rows))[rows] * nodes.scale
+    bias = np.broadcast_to(nodes.offset, nodes.shape)[rows]
+    name = f"{nodes.names[0]}_order"
+    return Weighted(name, nodes, nodes.shape, weight, bias, graph.affine, order)
+
+
+def _moved(signal: Signal, order: Array | None) -> Array:
+    """Where a signal with one axis has the elements that come in an order."""
+    same = np.arange(signal.shape[0])
+    at = same if signal.order is None else np.argsort(signal.order)
+    return at if order is None else at[order]
 
 
 def plain(nodes: Nodes, graph: Graph) -> Nodes:

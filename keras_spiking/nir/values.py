@@ -75,6 +75,8 @@ def added(before: list[Values], name: str) -> Values:
         raise UnsupportedError("has no input. Lead an edge to it.")
     if len(before) == 1:
         return before[0]
+    if any(values.flattened != before[0].flattened for values in before):
+        before = [in_nir_order(each, f"{name}_order_{i}") for i, each in enumerate(before, 1)]
     total = layers.Add(name=f"{name}_sum")([values.tensor for values in before])
     return replace(before[0], tensor=total)
 
@@ -82,3 +84,14 @@ def added(before: list[Values], name: str) -> Values:
 def scaled(values: Values, scale: Any, name: str) -> Values:
     """Values times a number, or times an array in the layout of NIR."""
     return values.then(layers.Rescaling(values.parameter(scale).tolist(), name=name))
+
+
+def in_nir_order(values: Values, name: str) -> Values:
+    """Values in the order of NIR, if they were flattened in that of Keras."""
+    if values.order is None:
+        return replace(values, flattened=None)
+    assert values.flattened is not None
+    channels, *sizes = values.flattened
+    axes = (len(sizes) + 1, *range(1, len(sizes) + 1))
+    parts = [layers.Reshape((*sizes, channels)), layers.Permute(axes), layers.Flatten()]
+    return Values(TimeBatched(keras.Sequential(parts), name=name)(values.tensor))

@@ -70,6 +70,29 @@ def same_padding(
     return tuple(pads)
 
 
+def added_padding(first: Padding, second: Padding, rank: int) -> Padding:
+    """The sum of two paddings of this number of axes; an empty one adds nothing."""
+    none = ((0, 0),) * rank
+    pairs = zip(first or none, second or none, strict=True)
+    return tuple((before + a, behind + b) for (before, behind), (a, b) in pairs)
+
+
+def output_sizes(
+    sizes: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> tuple[int, ...]:
+    """The lengths of the axes behind a convolution or pooling, with equal padding."""
+    return tuple(
+        (size + 2 * pad - (taps - 1) * step - 1) // stride + 1
+        for size, taps, stride, pad, step in zip(
+            sizes, kernel, strides, padding, dilation, strict=True
+        )
+    )
+
+
 def with_equal_padding(
     weight: Array, dilation: tuple[int, ...], padding: Padding
 ) -> tuple[Array, tuple[int, ...], tuple[int, ...]]:

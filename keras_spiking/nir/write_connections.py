@@ -1,6 +1,7 @@
 """Writes the layers of Keras that treat each time step by itself."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -31,15 +32,27 @@ def array(tensor: Any) -> Array:
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32")), "float64")
 
 
+@dataclass(frozen=True, eq=False)
+class _Kernel:
+    """Weights `(outputs, inputs / groups, ...)`, a bias, and how they move over positions."""
+
+    weight: Array
+    bias: Array
+    strides: Shape
+    dilation: Shape
+    groups: int = 1
+    padding: Padding = ()
+
+
 def dense(name: str, layer: layers.Dense, signal: Signal, graph: Graph) -> Signal:
     """`Affine`; on samples with positions, a convolution that sees one of them."""
-    inputs, kernel = without_padding(signal.made(graph), graph), array(layer.kernel)
-    bias = array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[1])
+    inputs, matrix = without_padding(signal.made(graph), graph), array(layer.kernel)
+    bias = array(layer.bias) if layer.use_bias else np.zeros(matrix.shape[1])
     if len(inputs.shape) > 1:
         ones = (1,) * (len(inputs.shape) - 1)
-        weight = weights.convolution(kernel.reshape(*ones, *kernel.shape))
-        return _convolved(name, weight, bias, inputs, graph, ones, ones, 1, ())
-    weight = kernel.T if inputs.order is None else kernel.T[:, inputs.order]
+        weight = weights.convolution(matrix.reshape(*ones, *matrix.shape))
+        return _convolved(name, _Kernel(weight, bias, ones, ones), inputs, graph)
+    weight = matrix.T if inputs.order is None else matrix.T[:, inputs.order]
     bias = bias + weight @ np.broadcast_to(inputs.offset, inputs.shape)
     return Weighted(name, inputs, bias.shape, weight * inputs.scale, bias, graph.affine)
 
@@ -53,68 +66,52 @@ def convolution(name: str, layer: Any, signal: Signal, graph: Graph) -> Signal:
     else:
         weight, groups = weights.convolution(array(layer.kernel)), layer.groups
     bias = array(layer.bias) if layer.use_bias else np.zeros(len(weight))
-    strides, dilation, kernel = layer.strides, layer.dilation_rate, weight.shape[2:]
-    own: Padding = ((0, 0),) * layer.rank
+    strides, dilation, taps = layer.strides, layer.dilation_rate, weight.shape[2:]
+    padding: Padding = ()
     if layer.padding == "same":
-        own = weights.same_padding(inputs.shape[1:], kernel, strides, dilation)
+        padding = weights.same_padding(inputs.shape[1:], taps, strides, dilation)
     elif layer.padding == "causal":
-        own = ((dilation[0] * (kernel[0] - 1), 0),)
-    return _convolved(name, weight, bias, inputs, graph, strides, dilation, groups, own)
+        padding = ((dilation[0] * (taps[0] - 1), 0),)
+    kernel = _Kernel(weight, bias, strides, dilation, groups, padding)
+    return _convolved(name, kernel, inputs, graph)
 
 
-def _convolved(
-    name: str,
-    weight: Array,
-    bias: Array,
-    inputs: Nodes,
-    graph: Graph,
-    strides: Shape,
-    dilation: Shape,
-    groups: int,
-    own: Padding,
-) -> Weighted:
-    """A convolution with weights `(outputs, inputs / groups, ...)` and its own padding."""
-    ones = (1,) * len(strides)
-    if len(strides) == 1 and not graph.dialect.has_conv1d:
+def _convolved(name: str, kernel: _Kernel, inputs: Nodes, graph: Graph) -> Weighted:
+    strides, dialect = kernel.strides, graph.dialect
+    if len(strides) == 1 and not dialect.has_conv1d:
         raise UnsupportedError(
             "runs over one axis, and this simulator reads two. Use samples of shape (1, steps, "
             "channels) and layers for two axes, or another target."
         )
-    padding = tuple(
-        (a + c, b + d)
-        for (a, b), (c, d) in zip(
-            inputs.padding or ((0, 0),) * len(ones), own or ((0, 0),) * len(ones), strict=True
-        )
-    )
+    padding = weights.added_padding(inputs.padding, kernel.padding, len(strides))
     if np.any(inputs.offset) and np.any(padding):
         # What is added before the padding is not added to the zeros.
         inputs = plain(inputs.padded(()), graph)
+    weight, bias = _folded(kernel, inputs)
+    dilation, groups = kernel.dilation, kernel.groups
+    if dialect.only_plain:
+        weight, groups = weights.without_groups(weight, groups), 1
+        weight, dilation = weights.without_dilation(weight, dilation), (1,) * len(strides)
+    weight, dilation, pads = weights.with_equal_padding(weight, dilation, padding)
+    size = inputs.node_shape[1:]
+    shape = weights.output_sizes(size, weight.shape[2:], strides, pads, dilation)
+
+    def make(weight: Array, bias: Array) -> Any:
+        return graph.convolution(weight, bias, size, strides, pads, dilation, groups)
+
+    return Weighted(name, inputs.padded(()), (len(weight), *shape), weight, bias, make)
+
+
+def _folded(kernel: _Kernel, inputs: Nodes) -> tuple[Array, Array]:
+    """The weights and the bias, with the scale and the offset of the inputs in them."""
     scale, offset = (by_channel(each, inputs.shape) for each in (inputs.scale, inputs.offset))
     if scale is None or offset is None:
         raise UnsupportedError(
             "has inputs with other scales at each position. Use one in a channel."
         )
-    added = weights.scaled_by_input(weight, groups, offset)
-    bias = bias + added.reshape(len(weight), -1).sum(axis=1)
-    weight = weights.scaled_by_input(weight, groups, scale)
-    if graph.dialect.only_plain:
-        weight, groups = weights.without_groups(weight, groups), 1
-        weight, dilation = weights.without_dilation(weight, dilation), ones
-    weight, dilation, pads = weights.with_equal_padding(weight, dilation, padding)
-    size = inputs.node_shape[1:]
-    spans = [(taps - 1) * step + 1 for taps, step in zip(weight.shape[2:], dilation, strict=True)]
-    shape = tuple(
-        (length + 2 * pad - span) // stride + 1
-        for length, pad, span, stride in zip(size, pads, spans, strides, strict=True)
-    )
-    return Weighted(
-        name,
-        inputs.padded(()),
-        (len(weight), *shape),
-        weight,
-        bias,
-        lambda weight, bias: graph.convolution(weight, bias, size, strides, pads, dilation, groups),
-    )
+    added = weights.scaled_by_input(kernel.weight, kernel.groups, offset)
+    bias = kernel.bias + added.reshape(len(added), -1).sum(axis=1)
+    return weights.scaled_by_input(kernel.weight, kernel.groups, scale), bias
 
 
 def normalization(
@@ -125,12 +122,18 @@ def normalization(
     scale = scale * array(layer.gamma) if layer.scale else scale
     offset = -array(layer.moving_mean) * scale
     offset = offset + array(layer.beta) if layer.center else offset
-    return signal.times(keras_array(scale, signal), keras_array(offset, signal))
+    return _scaled(signal, scale, offset, graph)
 
 
 def rescaling(name: str, layer: layers.Rescaling, signal: Signal, graph: Graph) -> Signal:
     """No node, as `normalization`."""
     scale, offset = (np.asarray(each, "float64") for each in (layer.scale, layer.offset))
+    return _scaled(signal, scale, offset, graph)
+
+
+def _scaled(signal: Signal, scale: Array, offset: Array, graph: Graph) -> Signal:
+    if isinstance(signal, Nodes) and np.any(offset):
+        signal = without_padding(signal, graph)
     return signal.times(keras_array(scale, signal), keras_array(offset, signal))
 
 
@@ -183,13 +186,9 @@ def _averaged(name: str, signal: Signal, pool: Shape, strides: Shape, graph: Gra
     if len(pool) == 1:
         inputs = without_padding(signal.made(graph), graph)
         channels = inputs.shape[0]
-        weight = np.full((channels, 1, *pool), 1 / pool[0])
-        bias = np.zeros(channels)
-        return _convolved(name, weight, bias, inputs, graph, strides, (1,), channels, ())
-    shape = tuple(
-        (size - window) // stride + 1
-        for size, window, stride in zip(signal.shape[1:], pool, strides, strict=True)
-    )
+        weight, bias = np.full((channels, 1, *pool), 1 / pool[0]), np.zeros(channels)
+        return _convolved(name, _Kernel(weight, bias, strides, (1,), channels), inputs, graph)
+    shape = weights.output_sizes(signal.shape[1:], pool, strides, (0, 0), (1, 1))
     return Pooled(name, signal, (signal.shape[0], *shape), pool, strides)
 
 

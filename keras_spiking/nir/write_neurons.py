@@ -75,7 +75,7 @@ def alpha(name: str, layer: Alpha, signal: Signal, graph: Graph) -> Signal:
         raise UnsupportedError("has another tau at each position. Use the same in a channel.")
     share = share.reshape(-1, *[1] * (len(signal.shape) - 1))
     level = _filtered(f"{name}_level", tau, dt, signal, graph)
-    drive = Added([level.times(share), signal.times(1 - share)])
+    drive = Added.of([level.times(share), signal.times(1 - share)], graph)
     return _filtered(name, tau, dt, drive, graph)
 
 

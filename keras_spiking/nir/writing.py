@@ -129,6 +129,8 @@ class Writing:
         scale = None if np.all(nodes.scale == 1) else np.asarray(nodes.scale)
         if scale is not None:
             self._left_out.append(f"{name}: multiply by `scale`, in the metadata of the output")
+        if nodes.order is not None:
+            self._left_out.append(f"{name}: Keras flattens in another order, channels last")
         node = self._graph.nir.Output({"output": np.array(nodes.shape)})
         name = "output" if self._single[1] else name
         self._graph.add(name, node, nodes.names, nodes.shape, nodes.shape, scale=scale)
@@ -169,7 +171,7 @@ class Writing:
         if any(isinstance(signal, _Refused) for signal in signals):
             return self._activated(name, layer, _Refused())
         if is_sum:
-            return Added(signals)
+            return Added.of(signals, self._graph)
         return self._with_options(name, layer, signals[0])
 
     def _with_options(self, name: str, layer: Any, signal: Signal) -> Any:

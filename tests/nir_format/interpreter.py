@@ -107,7 +107,7 @@ def convolve(x, node, weight, bias):
 
 
 def _pool(x, node, combine):
-    assert not np.any(node.padding)
+    x = np.pad(x, [(0, 0)] * 3 + [(int(size), int(size)) for size in node.padding])
     windows = np.lib.stride_tricks.sliding_window_view(x, tuple(node.kernel_size), (3, 4))
     height, width = (int(stride) for stride in node.stride)
     return combine(windows[:, :, :, ::height, ::width], axis=(-2, -1))

@@ -38,6 +38,7 @@ def convolutional():
     first = layers.BatchNormalization(epsilon=2.0**-10, name="before_spikes")(first)
     other = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=1, name="depthwise")(x)
     x = layers.ReLU(name="merged")(layers.Add()([first, other]))
+    x = layers.BatchNormalization(epsilon=2.0**-10, name="before_pooling")(x)
     x = layers.AveragePooling2D(2, name="pooled")(x)
     x = layers.ZeroPadding2D(((0, 1), (1, 0)), name="padded")(x)
     x = layers.Conv2D(3, 2, dilation_rate=1, activation="relu", name="valid")(x)
@@ -64,7 +65,7 @@ def spiking_cnn():
 def over_time():
     """A model over time without BatchNormalization, with random weights."""
     neurons = {"dt": DT, **EXACT}
-    inputs = keras.Input((None, 7, 7, 2))
+    inputs = keras.Input((None, 8, 7, 2))
     conv = layers.Conv2D(4, 3, strides=2, padding="same")
     x = keras_spiking.TimeBatched(conv, name="conv")(inputs)
     x = keras_spiking.SpikingActivation("relu", rate_scale=[16.0, 64.0, 32.0, 16.0], **neurons)(x)

@@ -17,7 +17,7 @@ def outputs_of(model, inputs):
 
 def test_a_round_trip_gives_the_same_bits(rng, tmp_path):
     model = models.over_time()
-    inputs = rng.normal(size=(2, 9, 7, 7, 2)).astype("float32")
+    inputs = rng.normal(size=(2, 9, 8, 7, 2)).astype("float32")
     expected = outputs_of(model, inputs)
     assert len(np.unique(expected)) > 20
     graph = to_nir(model)
@@ -59,27 +59,37 @@ def nodes_by_hand(rng):
     positive = rng.choice([0.5, 1.0, 2.0], (4, 6, 5)).astype("float32")
     return {
         "pictures": nir.Input(np.array([2, 6, 5])),
+        "numbers": nir.Input(np.array([2])),
         "conv": nir.Conv2d((6, 5), few(4, 2, 3, 2), 1, "same", 1, 1, few(4)),
         "skip": nir.Conv2d((6, 5), few(4, 1, 1, 3), (1, 1), (0, 1), (1, 1), 2, few(4)),
         "fire": nir.IF(np.full((4, 6, 5), 8.0), positive),
         "scale": nir.Scale(positive),
         "step": nir.Threshold(positive / 2),
-        "sum": nir.SumPool2d(np.array([2, 1]), np.array([2, 1]), np.array([0, 0])),
+        "sum": nir.SumPool2d(np.array([2, 1]), np.array([2, 1]), np.array([1, 0])),
         "mean": nir.AvgPool2d(np.array([1, 2]), np.array([1, 2]), np.array([0, 0])),
-        "flat": nir.Flatten(np.array([4, 3, 2]), 0, -1),
-        "linear": nir.Linear(few(3, 24)),
+        "flat": nir.Flatten(np.array([4, 4, 2]), 0, -1),
+        "weigh": nir.Scale(few(32)),
+        "more": nir.Affine(few(32, 2), few(32)),
+        "linear": nir.Linear(few(3, 32)),
         "leak": nir.LI(np.array([0.125, 1.0, 4.0]), np.array([1.0, 2.0, 0.5]), np.zeros(3)),
         "affine": nir.Affine(few(2, 3), few(2)),
         "classes": nir.Output(np.array([2])),
-        "flattened": nir.Output(np.array([24])),
+        "flattened": nir.Output(np.array([32])),
     }
 
 
 EDGES = [
     *zip(["pictures", "conv", "fire", "scale"], ["conv", "fire", "scale", "step"], strict=True),
-    *zip(["sum", "mean", "flat", "linear"], ["mean", "flat", "linear", "leak"], strict=True),
+    *zip(["sum", "mean", "flat", "weigh"], ["mean", "flat", "weigh", "linear"], strict=True),
     *[("pictures", "skip"), ("skip", "fire"), ("step", "sum"), ("scale", "sum")],
-    *[("leak", "affine"), ("affine", "classes"), ("flat", "flattened")],
+    *[
+        ("numbers", "more"),
+        ("more", "linear"),
+        ("linear", "leak"),
+        ("leak", "affine"),
+        ("affine", "classes"),
+        ("flat", "flattened"),
+    ],
 ]
 
 
@@ -88,18 +98,19 @@ def test_every_node_computes_what_the_oracle_does(rng, tmp_path):
     nodes = nodes_by_hand(rng)
     graph = nir.NIRGraph(nodes, EDGES, {"dt": 0.125, "target": "generic"}, type_check=False)
     inputs = rng.integers(-4, 5, (2, 8, 6, 5, 2)).astype("float32") / 4
+    numbers = rng.integers(-4, 5, (2, 8, 2)).astype("float32") / 4
     oracle = nir.NIRGraph(nodes, EDGES, graph.metadata, type_check=False)
     # What "same" means for a stride of 1: Keras and PyTorch both pad more behind.
     weight = np.pad(nodes["conv"].weight, [(0, 0), (0, 0), (0, 0), (1, 0)])
     conv = nir.Conv2d((6, 5), weight, 1, 1, 1, 1, nodes["conv"].bias)
     oracle.nodes = {**nodes, "conv": conv}
-    values = interpreter.run(oracle, {"pictures": channels_first(inputs)})
+    values = interpreter.run(oracle, {"pictures": channels_first(inputs), "numbers": numbers})
 
     model = from_nir(graph)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for each in (model, loaded):
-        outputs = outputs_of(each, inputs)
+        outputs = outputs_of(each, {"pictures": inputs, "numbers": numbers})
         assert set(outputs) == {"classes", "flattened"}
         for name, output in outputs.items():
             np.testing.assert_allclose(output, values[name], rtol=1e-5, atol=1e-5)

@@ -92,8 +92,21 @@ def test_a_target_refuses_what_it_cannot_read():
     filtered = [keras.Input((None, 4)), keras_spiking.Lowpass(0.1, name="x")]
     with pytest.raises(ValueError, match=r"- 'x' \(Lowpass\).*does not read LI"):
         to_nir(keras.Sequential(filtered), target="norse")
+    for layer, target in ((keras_spiking.Alpha, "generic"), (keras_spiking.Lowpass, "sinabs")):
+        tau = keras.initializers.RandomUniform(0.1, 1.0)
+        filtered = [keras.Input((None, 2, 2, 1)), layer(tau, name="x")]
+        with pytest.raises(ValueError, match=r"- 'x' \(\w+\) has .*tau"):
+            to_nir(keras.Sequential(filtered), target=target)
     with pytest.raises(ValueError, match=r'`target` must be one of "generic", .*received.*brian'):
         to_nir(keras.Sequential(filtered), target="brian")
+
+
+def test_samples_of_different_shapes_are_not_added():
+    inputs = keras.Input((None, 3, 2))
+    x = keras_spiking.TimeBatched(layers.ZeroPadding1D((0, 0)))(inputs)
+    small = keras_spiking.TimeBatched(layers.AveragePooling1D(3))(inputs)
+    with pytest.raises(ValueError, match=r"\(Add\) adds samples of different shapes, \(2, 3\)"):
+        to_nir(keras.Model(inputs, spikes()(layers.Add()([x, small]))))
 
 
 def test_one_dt_and_known_sizes_are_needed():
@@ -145,6 +158,10 @@ def test_values_that_do_not_fit_are_refused():
         from_nir(graph_of(nir.LI(0.01 * ones, ones, 0 * ones)), source="generic", dt=0.1)
     with pytest.raises(ValueError, match=r"'x' \(Flatten\) flattens axes 0 to 1 of 3"):
         from_nir(graph_of(nir.Flatten(np.array([2, 1, 1]), 0, 1), (2, 1, 1)))
+    lonely = graph_of(nir.Affine(np.eye(2), ones))
+    lonely.edges.remove(("input", "x"))
+    with pytest.raises(ValueError, match=r"'x' \(Affine\) has no input"):
+        from_nir(lonely)
     with pytest.raises(ValueError, match="`source` must say for which simulator"):
         from_nir(graph_of(nir.IF(ones, ones)))
     with pytest.raises(TypeError, match=r"`graph` must be a nir\.NIRGraph or the path"):

@@ -58,8 +58,9 @@ def test_nodes_have_the_names_of_layers_and_metadata_say_what_is_left_out(cnn, t
     graph = nir.read(tmp_path / "cnn.nir", type_check=False)
     layers_of_model = {layer.name for layer in cnn[0].layers}
     others = set(graph.nodes) - layers_of_model
-    # The padding of two convolutions comes behind what BatchNormalization adds.
-    assert others == {"input", "output", "strided_spikes_scaled", "strided_spikes_scaled_2"}
+    # The padding of convolutions comes behind what BatchNormalization adds.
+    scaled = {"strided_spikes_scaled", "strided_spikes_scaled_2", "pooled_scaled"}
+    assert others == {"input", "output"} | scaled
     assert graph.metadata["dt"] == DT
     assert graph.metadata["num_steps"] == NUM_STEPS
     assert graph.metadata["target"] == "generic"
@@ -88,6 +89,7 @@ CONVOLUTIONS = {
     "even": ((9, 6, 1), lambda: layers.Conv2D(2, 4, strides=3, padding="same")),
     "dilated": ((7, 9, 1), lambda: layers.Conv2D(2, (2, 3), dilation_rate=3, padding="same")),
     "depthwise": ((6, 6, 3), lambda: layers.DepthwiseConv2D(2, 2, "same", depth_multiplier=2)),
+    "padded": ((3, 4, 2), lambda: layers.BatchNormalization(epsilon=2.0**-10)),
     "dense": ((4, 5, 3), lambda: layers.Dense(2)),
     "causal": ((9, 2), lambda: layers.Conv1D(4, 3, padding="causal", dilation_rate=2, groups=2)),
     "pool": ((9, 2), lambda: layers.AveragePooling1D(4, 2)),
@@ -114,6 +116,8 @@ def test_positions_and_padding_are_those_of_keras(case, rng):
         values = interpreter.run(graph, {"input": channels_first(data[:, None])}, flat_from)
         expected = channels_first(keras.ops.expand_dims(model(data), 1))
         np.testing.assert_array_equal(values["output"], expected)
+        read = from_nir(graph, source=target)(data[:, None])
+        np.testing.assert_array_equal(channels_first(read), expected)
 
 
 @pytest.mark.slow
@@ -150,9 +154,13 @@ def test_a_final_spike_and_a_sum_of_unequal_heights_get_their_scale(rng):
         keras_spiking.SpikingActivation("relu", dt=DT, rate_scale=scale, **EXACT, name=name)
         for name, scale in (("high", 8.0), ("low", 32.0))
     )
+    # Neurons right behind spikes have another threshold than 1.
+    behind = keras_spiking.SpikingActivation("relu", dt=DT, rate_scale=2.0, **EXACT)
     total = high(inputs) + low(inputs)
     twice = layers.Add()([total, total])
-    model = keras.Model(inputs, [high.output, layers.Dense(2, name="dense")(twice)])
+    model = keras.Model(
+        inputs, [high.output, layers.Dense(2, name="dense")(twice), behind(high.output)]
+    )
     models.give_weights(model, digits=2)
     data = rng.integers(-4, 9, (2, 7, 3)).astype("float32") / 8
     graph = to_nir(model)
@@ -162,6 +170,38 @@ def test_a_final_spike_and_a_sum_of_unequal_heights_get_their_scale(rng):
         scale = graph.nodes[output].metadata.get("scale", 1.0)
         expected = keras.ops.convert_to_numpy(expected)
         np.testing.assert_array_equal(values[output] * scale, expected)
+
+
+@pytest.mark.slow
+def test_nested_models_and_readouts_become_one_graph(rng):
+    inner = keras.Sequential([keras.Input((3, 3, 2)), layers.Conv2D(4, 2), layers.Flatten()])
+    pictures, numbers = keras.Input((5, 3, 3, 2), name="a"), keras.Input((5, 6), name="b")
+    shared = layers.Dense(16, name="shared")
+    x = keras_spiking.TimeBatched(inner, name="inner")(pictures) + shared(numbers)
+    fire = keras_spiking.SpikingActivation("relu", dt=DT, rate_scale=2.0, **EXACT)
+    x = layers.Add()([x, fire(shared(numbers))])
+    spikes = keras_spiking.SpikingActivation(
+        layers.ReLU(), dt=DT, rate_scale=8.0, **EXACT, return_sequences=False, name="spikes"
+    )
+    means = layers.GlobalAveragePooling1D(name="means")(layers.Dense(2, name="dense")(x))
+    model = keras.Model({"a": pictures, "b": numbers}, [spikes(x), layers.Softmax()(means)])
+    models.give_weights(model, digits=2)
+    models.give_weights(inner, digits=2)
+    data = {"a": rng.integers(0, 9, (2, 5, 3, 3, 2)), "b": rng.integers(0, 9, (2, 5, 6))}
+    data = {name: values.astype("float32") / 8 for name, values in data.items()}
+    graph = to_nir(model)
+    assert set(graph.inputs) == {"a", "b"}
+    assert {"inner_conv2d", "shared", "shared_2", "spikes", "dense"} <= set(graph.nodes)
+    for part in ("spikes: take the last step", "means: take the mean", "softmax"):
+        assert part in graph.metadata["left_out"]
+    given = {name: channels_first(values) for name, values in data.items()}
+    values = interpreter.run(graph, given)
+    expected, classes = map(keras.ops.convert_to_numpy, model(data))
+    assert "flattens in another order" in graph.metadata["left_out"]
+    expected = np.moveaxis(expected.reshape(2, 2, 2, 4), -1, 1).reshape(2, 16)
+    np.testing.assert_array_equal(values["spikes"][:, -1], expected)
+    means = np.exp(values["dense"].mean(axis=1))
+    np.testing.assert_allclose(classes, means / means.sum(axis=-1, keepdims=True), rtol=1e-5)
 
 
 def test_initial_voltages_are_in_metadata_with_a_warning(tmp_path):
