@@ -13,7 +13,7 @@ import numpy as np
 
 import keras_spiking
 from keras_spiking.nir import to_nir
-from tests.nir.networks import DT, NETWORKS, spiking
+from tests.nir.networks import DT, NETWORKS, filtered, spiking
 
 TIME, BATCH = 32, 4
 TARGETS = ("sinabs", "snntorch", "spikingjelly", "spyx")
@@ -42,6 +42,11 @@ def main(folder):
                     continue  # it reads chains only
                 graph = to_nir(network, target=target)
                 nir.write(folder / f"{name}-{kind}-{target}.nir", graph)
+    network = filtered()
+    inputs = draw_inputs(network)
+    outputs = nir_layout(network.predict(inputs, verbose=0))
+    np.savez_compressed(folder / "filtered.npz", dt=DT, inputs=nir_layout(inputs), outputs=outputs)
+    nir.write(folder / "filtered-sinabs.nir", to_nir(network, target="sinabs"))
 
 
 def draw_inputs(network):

@@ -46,6 +46,27 @@ def residual():
     return keras.Model(inputs, outputs)
 
 
+def filtered():
+    """Spikes behind filters; what filters return is rounded, so it is not in `NETWORKS`."""
+    neurons = {"integrate": "input", "negative_spikes": False, "initial_voltage": 0.0}
+    network = keras.Sequential(
+        [
+            keras.Input((None, 6)),
+            layers.Dense(8),
+            keras_spiking.SpikingActivation("relu", dt=DT, **neurons),
+            keras_spiking.Lowpass(2.0, dt=DT),
+            layers.Dense(8),
+            keras_spiking.Alpha(1.0, dt=DT),
+            layers.Dense(3, name="outputs"),
+        ]
+    )
+    draw = np.random.default_rng(0).normal
+    for layer in network.layers:
+        if isinstance(layer, layers.Dense):
+            layer.set_weights([draw(size=weight.shape) for weight in layer.get_weights()])
+    return network
+
+
 NETWORKS = {"mlp": mlp, "cnn": cnn, "residual": residual}
 
 

@@ -27,13 +27,18 @@ CASES = [(simulator, network) for simulator in INSTALLED for network in NETWORKS
 STEPS_LATE_IN_EACH_LAYER = {"spyx": 1}
 
 
-def check(simulator, network, repaired):
-    """Compares every spike of every layer."""
+def results(simulator, network, repaired):
+    """What Keras gives in each node that it recorded, and what the simulator gives there."""
     data = dict(np.load(FOLDER / f"{network}.npz"))
     graph = nir.read(FOLDER / f"{network}-{simulator}.nir", type_check=False)
     dt, inputs = float(data.pop("dt")), data.pop("inputs")
-    found = run(simulator, graph, inputs, dt, list(data), repaired)
-    for depth, (layer, spikes) in enumerate(data.items(), start=1):
+    return data, run(simulator, graph, inputs, dt, list(data), repaired)
+
+
+def check(simulator, network, repaired):
+    """Compares every spike of every layer."""
+    expected, found = results(simulator, network, repaired)
+    for depth, (layer, spikes) in enumerate(expected.items(), start=1):
         late = depth * STEPS_LATE_IN_EACH_LAYER.get(simulator, 0)
         np.testing.assert_array_equal(found[layer][late:], spikes[: len(spikes) - late], layer)
 
@@ -48,6 +53,12 @@ def test_spikes_are_those_of_keras(simulator, network):
 @pytest.mark.parametrize("network", ["mlp-single", "cnn-single"])
 def test_networks_run_in_sinabs_as_they_are_imported(network):
     check("sinabs", network, repaired=False)
+
+
+@pytest.mark.skipif("sinabs" not in INSTALLED, reason="needs sinabs")
+def test_filters_decay_in_sinabs_as_in_keras():
+    expected, found = results("sinabs", "filtered", repaired=True)
+    np.testing.assert_allclose(found["outputs"], expected["outputs"], rtol=1e-5, atol=1e-4)
 
 
 # That is where no layer but the first has a bias.
