@@ -2,8 +2,11 @@
 
 It trains a convolutional network on Fashion-MNIST, converts it to spiking neurons, and writes it
 as a NIR graph, which simulators and chips read. Then it runs the graph in sinabs, if that is
-installed (pip install sinabs), and as a Keras model that is made of the file. It compares every
-spike with those of the original, prints a table, and draws the spikes of both side by side.
+installed, and as a Keras model that is made of the file. It compares every spike with those of the
+original, prints a table, and draws the spikes of both side by side.
+
+sinabs 3.1.3 asks for an older nir than it needs. To install it beside this one:
+pip install torch nirtorch matplotlib pbr; pip install --no-deps sinabs==3.1.3
 """
 
 from __future__ import annotations
@@ -203,7 +206,7 @@ def run(
     if has_sinabs:
         simulators["sinabs"] = in_sinabs(graph)
     else:
-        print("sinabs is not installed (pip install sinabs): Keras alone reads the file")
+        print("sinabs is not installed (see --help): Keras alone reads the file")
     results = compare(simulators, images, labels)
 
     step(4, "drawing the spikes")

@@ -53,6 +53,8 @@ def refusal(layer: keras.layers.Layer | Function) -> str | None:
         return _refusal_over_time(layer)
     if getattr(layer, "data_format", "channels_last") == "channels_first":
         return 'has data_format="channels_first". Make the model with "channels_last".'
+    if mode := getattr(layer, "quantization_mode", None):
+        return f"is quantized ({mode}). Write the model first, then quantize."
     padding = getattr(layer, "padding", "valid")
     if "Pooling" in type(layer).__name__ and padding != "valid":
         return f'has padding="{padding}", and NIR counts its zeros. Use padding="valid".'

@@ -144,7 +144,13 @@ class Writing:
             prefix = f"{name}_"
             return model_graph.interpret(layer, signals, self._visit, self._model_graphs, prefix)
         try:
-            return [self._written(name, layer, signals)]
+            if unknown := sorted(set(call.keywords) - {"training"}):
+                raise UnsupportedError(
+                    f"is called with {', '.join(unknown)}. Call it on its inputs only."
+                )
+            output = self._written(name, layer, signals)
+            _check_shape(output, call.outputs[0])
+            return [output]
         except UnsupportedError as error:
             self._problems.add(name, _kind(layer), str(error))
             return [_Refused() for _ in call.outputs]
@@ -211,6 +217,19 @@ class Writing:
         if self._dt not in (None, dt):
             raise UnsupportedError(f"has dt={dt}, and layers before it {self._dt}. Use one dt.")
         self._dt = dt
+
+
+def _check_shape(output: Any, tensor: keras.KerasTensor) -> None:
+    """Checks that a step of the output has the shape that it has in Keras."""
+    signal = output.signal if isinstance(output, _Final) else output
+    if isinstance(signal, _Refused):
+        return
+    sample = tuple(tensor.shape[-len(signal.shape) :])
+    if channels_first(sample) != signal.shape:
+        raise UnsupportedError(
+            f"returns the shape {tuple(tensor.shape)}, so it does not treat each time step by "
+            "itself. Wrap it in keras_spiking.TimeBatched."
+        )
 
 
 def _is_plus(layer: Any) -> bool:

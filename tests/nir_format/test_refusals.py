@@ -50,6 +50,7 @@ REFUSED = {
     ),
     "axis": ((4, 3), lambda: batched(layers.BatchNormalization(1)), "has axis=1"),
     "over time": ((4,), lambda: layers.Conv1D(2, 3, name="x"), "runs over time.*TimeBatched"),
+    "mixing time": ((4,), lambda: layers.Flatten(name="x"), r"shape \(None, None\).*TimeBatched"),
     "unknown": ((4,), lambda: layers.LayerNormalization(name="x"), "has no node in NIR"),
     "tanh": ((4,), lambda: layers.Activation("tanh", name="x"), "applies tanh, and other layers"),
 }
@@ -58,10 +59,26 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_layers_are_refused_with_the_remedy(case):
     shape, make, message = REFUSED[case]
-    stack = [keras.Input((None, *shape)), make(), layers.Dense(2), spikes(dt=0.1)]
-    stack[-1].name = "spikes"
+    before, behind = spikes(dt=0.1), spikes(dt=0.1)
+    before.name, behind.name = "before", "behind"
+    stack = [keras.Input((None, *shape)), before, make()]
+    if case != "mixing time":  # which leaves no time to neurons behind it
+        stack += [layers.Dense(2), behind]
+    model = keras.Sequential(stack)
     with pytest.raises(ValueError, match=rf"- 'x' \(\w+\) .*{message}"):
-        to_nir(keras.Sequential(stack))
+        to_nir(model)
+
+
+def test_masks_and_integers_are_refused():
+    inputs, mask = keras.Input((5, 4), name="a"), keras.Input((5,), dtype="bool", name="b")
+    masked = keras.Model([inputs, mask], spikes()(inputs, mask=mask))
+    with pytest.raises(ValueError, match=r"- 'x' .*is called with mask\. Call it on its inputs"):
+        to_nir(masked)
+    dense = layers.Dense(2, name="x")
+    quantized = keras.Sequential([keras.Input((4,)), dense])
+    dense.quantize("int8")
+    with pytest.raises(ValueError, match=r"- 'x' \(Dense\) is quantized \(int8\)"):
+        to_nir(quantized)
 
 
 def test_all_layers_are_in_one_error():
