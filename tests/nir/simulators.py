@@ -1,7 +1,6 @@
 """Runs NIR graphs in the simulators that are installed, each with its own importer.
 
-`run` takes inputs `(time, batch, ...)`, channels first, and returns the outputs of every node in
-the same layout.
+`run` takes inputs `(time, batch, ...)`, channels first, and returns outputs in the same layout.
 """
 
 from graphlib import TopologicalSorter
@@ -22,7 +21,7 @@ def run(simulator, graph, inputs, dt, nodes, repaired=True):
         inputs: Array of shape `(time, batch, ...)`.
         dt: Length of a time step in seconds.
         nodes: Names of nodes.
-        repaired: Whether to set what the importer gets wrong, as the guide says.
+        repaired: Whether to set after the import what the guide says.
     """
     if simulator == "spyx":
         return run_spyx(graph, inputs, nodes, repaired)
