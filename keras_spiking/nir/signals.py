@@ -278,4 +278,4 @@ def keras_array(values: Array, signal: Signal) -> Array:
         return values if signal.order is None else values[signal.order]
     if values.ndim == 1:
         return values.reshape(-1, *[1] * (len(signal.shape) - 1))
-    return np.moveaxis(values, -1, 0)
+    return np.moveaxis(np.broadcast_to(values, (*signal.shape[1:], signal.shape[0])), -1, 0)

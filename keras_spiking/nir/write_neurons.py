@@ -43,7 +43,7 @@ def spikes(name: str, layer: SpikingActivation, signal: Signal, graph: Graph) ->
         r=np.full(inputs.shape, resistance, FLOAT),
         v_threshold=np.full(inputs.shape, threshold, FLOAT),
     )
-    voltage = keras_array(np.asarray(layer.initial_voltage), signal)
+    voltage = keras_array(_voltage(layer, signal), signal)
     name = graph.add(
         name,
         node,
@@ -54,6 +54,16 @@ def spikes(name: str, layer: SpikingActivation, signal: Signal, graph: Graph) ->
         initial_voltage=voltage if np.any(voltage) else None,
     )
     return Nodes((name,), inputs.shape, 1 / per_step, order=inputs.order)
+
+
+def _voltage(layer: SpikingActivation, signal: Signal) -> Array:
+    """The initial voltage, without an axis for samples."""
+    voltage = np.asarray(layer.initial_voltage)
+    if voltage.ndim <= len(signal.shape):
+        return voltage
+    if len(voltage) > 1:
+        raise UnsupportedError("has an initial voltage for each sample. Use the same for all.")
+    return voltage[0]
 
 
 def lowpass(name: str, layer: Lowpass, signal: Signal, graph: Graph) -> Signal:
@@ -69,7 +79,8 @@ def alpha(name: str, layer: Alpha, signal: Signal, graph: Graph) -> Signal:
     :math:`p l_t + (1 - p) x_t` is what `Alpha` computes.
     """
     dt = seconds(layer)
-    tau = keras_array(_tau(layer).reshape(signal_shape(signal)), signal)
+    tau = _tau(layer).reshape(*signal.shape[1:], signal.shape[0])
+    tau = keras_array(tau, signal)
     share = by_channel((dt / tau) / -np.expm1(-dt / tau), signal.shape)
     if share is None:
         raise UnsupportedError("has another tau at each position. Use the same in a channel.")
@@ -77,11 +88,6 @@ def alpha(name: str, layer: Alpha, signal: Signal, graph: Graph) -> Signal:
     level = _filtered(f"{name}_level", tau, dt, signal, graph)
     drive = Added.of([level.times(share), signal.times(1 - share)], graph)
     return _filtered(name, tau, dt, drive, graph)
-
-
-def signal_shape(signal: Signal) -> tuple[int, ...]:
-    """The shape of a sample in Keras, channels last."""
-    return (*signal.shape[1:], signal.shape[0])
 
 
 def _filtered(name: str, tau: Array, dt: float, signal: Signal, graph: Graph) -> Signal:

@@ -41,12 +41,16 @@ def test_a_graph_comes_back_as_it_was():
 @pytest.mark.slow
 def test_the_initial_voltage_comes_back(rng):
     neurons = keras_spiking.SpikingActivation(
-        "linear", dt=DT, rate_scale=8.0, negative_spikes=False, initial_voltage=[0.25, 0.5, 0.75]
+        "linear",
+        dt=DT,
+        rate_scale=8.0,
+        negative_spikes=False,
+        initial_voltage=[[[0.25, 0.5, 0.75], [0.5, 0.25, 0.0]]],
     )
-    model = keras.Sequential([keras.Input((None, 3)), neurons])
+    model = keras.Sequential([keras.Input((None, 4, 2, 3)), neurons])
     with pytest.warns(UserWarning, match="start from a voltage"):
         graph = to_nir(model)
-    inputs = rng.uniform(0, 1.5, (2, 9, 3)).astype("float32")
+    inputs = rng.uniform(0, 1.5, (2, 9, 4, 2, 3)).astype("float32")
     np.testing.assert_array_equal(outputs_of(from_nir(graph), inputs), outputs_of(model, inputs))
 
 

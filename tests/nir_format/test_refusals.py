@@ -31,6 +31,11 @@ REFUSED = {
         lambda: spikes(initial_voltage="random_uniform"),
         r"draws its initial voltage.*initial_voltage=0\.0",
     ),
+    "voltages": (
+        (4,),
+        lambda: spikes(dt=0.1, initial_voltage=np.full((2, 4), 0.5)),
+        "has an initial voltage for each sample",
+    ),
     "activation": (
         (4,),
         lambda: keras_spiking.SpikingActivation("gelu", **EXACT, name="x"),
