@@ -59,6 +59,10 @@ docs_ready := $(escaped_venv)/.ready-for-docs
 torch_ready := $(torch_venv)/.ready
 triton_ready := $(escaped_venv)-triton/.ready
 triton_python := "$(VENV)-triton/bin/python"
+nir_ready := $(escaped_venv)-nir/.ready
+nir_python := "$(VENV)-nir/bin/python"
+spyx_ready := $(escaped_venv)-spyx/.ready
+spyx_python := "$(VENV)-spyx/bin/python"
 results := .test-results
 
 .DEFAULT_GOAL := help
@@ -66,7 +70,8 @@ results := .test-results
 # Every step uses all cores by itself, and two pips must not work in one environment at once.
 .NOTPARALLEL:
 .PHONY: help demo demo-torch bench bench-conversion test lint types format test-tensorflow test-jax \
-	test-torch test-pytorch test-package test-triton test-oldest test-python test-summary fuzz docs test-docs clean
+	test-torch test-pytorch test-package test-triton test-nir test-oldest test-python test-summary fuzz \
+	docs test-docs clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {printf "  make %-38s %s\n", $$1, $$2}' Makefile
@@ -114,7 +119,7 @@ test-jax: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES = -1
 test-tensorflow test-jax test-torch: test-%: $(test_ready) ## Run the suite on one backend
 	@mkdir -p $(results)
 	KERAS_BACKEND=$* COVERAGE_FILE=$(results)/$*.coverage $(python) -m pytest \
-		--ignore=tests/pytorch --ignore=tests/docs $(if $(filter-out 0,$(WHOLE)),--whole) \
+		--ignore=tests/pytorch --ignore=tests/docs --ignore=tests/nir $(if $(filter-out 0,$(WHOLE)),--whole) \
 		--cov --cov-report= --cov-fail-under=0 --junitxml=$(results)/$*.xml $(PYTEST_ARGS)
 
 test-pytorch: $(torch_ready) ## Test the PyTorch modules where there is no Keras
@@ -167,17 +172,24 @@ test-triton: $(triton_ready) ## Test the kernels in Triton, which are not in the
 	TRITON_INTERPRET=$(INTERPRET) $(triton_python) -m pytest --confcutdir=tests/gpu tests/gpu \
 		--junitxml=$(results)/triton.xml $(PYTEST_ARGS)
 
+# Keras writes graphs; then the simulators that run on PyTorch read them, and the one on JAX.
+test-nir: $(test_ready) $(nir_ready) $(spyx_ready) ## Hold other simulators' spikes against those of Keras
+	KERAS_BACKEND=$(or $(BACKEND),torch) $(python) -m tests.nir.export $(results)/nir
+	$(nir_python) -m pytest --confcutdir=tests/nir tests/nir --junitxml=$(results)/nir.xml
+	$(spyx_python) -m pytest --confcutdir=tests/nir tests/nir --junitxml=$(results)/spyx.xml
+
 test-summary:
 	@$(python) -c "$$summary" $(results)/tensorflow.xml $(results)/jax.xml $(results)/torch.xml \
-		$(results)/pytorch.xml $(wildcard $(results)/docs.xml)
+		$(results)/pytorch.xml $(wildcard $(results)/nir.xml $(results)/spyx.xml $(results)/docs.xml)
 
 clean: ## Remove everything that the commands above made, .venv included
-	rm -rf .venv .venv-torch .venv-triton .venv-oldest .venv-python3* $(results) demo-output bench-output \
-		docs/_build build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-torch .venv-triton .venv-nir .venv-spyx .venv-oldest .venv-python3* $(results) \
+		demo-output bench-output docs/_build build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # All use one environment: each command installs no more of it than it needs.
-$(escaped_venv)/pyvenv.cfg $(torch_venv)/pyvenv.cfg $(escaped_venv)-triton/pyvenv.cfg:
+$(escaped_venv)/pyvenv.cfg $(torch_venv)/pyvenv.cfg $(escaped_venv)-triton/pyvenv.cfg \
+		$(escaped_venv)-nir/pyvenv.cfg $(escaped_venv)-spyx/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and \
 		f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}: try make PYTHON=python3.11")'
 	$(PYTHON) -m venv "$$(dirname "$@")"
@@ -210,6 +222,17 @@ $(triton_ready): $(escaped_venv)-triton/pyvenv.cfg pyproject.toml Makefile
 		"pytest>=8.2" pytest-xdist
 	$(triton_python) -m pip install --disable-pip-version-check --no-deps --editable .
 	@touch "$(VENV)-triton/.ready"
+
+# sinabs asks for an older nir, and for drivers of chips; SpikingJelly for much that has no part here.
+$(nir_ready): $(escaped_venv)-nir/pyvenv.cfg Makefile
+	$(nir_python) -m pip install --disable-pip-version-check "$(TORCH)" nir==1.0.8 nirtorch==2.6 \
+		snntorch==1.0.0 "pytest>=8.2" scipy tqdm matplotlib pbr loguru requests packaging
+	$(nir_python) -m pip install --disable-pip-version-check --no-deps sinabs==3.1.3 spikingjelly==2.0.0
+	@touch "$(VENV)-nir/.ready"
+
+$(spyx_ready): $(escaped_venv)-spyx/pyvenv.cfg Makefile
+	$(spyx_python) -m pip install --disable-pip-version-check spyx==1.0.0 nir==1.0.8 "pytest>=8.2"
+	@touch "$(VENV)-spyx/.ready"
 
 define summary
 import sys
