@@ -1,7 +1,6 @@
 """`Recording`: what it says about spikes, against counts made by hand, and its files."""
 
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -46,14 +45,9 @@ def test_figures_are_those_of_the_spikes(layer):
 
 def test_a_dataframe_has_a_row_for_each_spiking_layer(layer, monkeypatch):
     recording = Recording({"spikes": layer, "filter": LayerRecording("filter", DT)})
-    # As where pandas is installed: it takes rows, an index and columns.
-    pandas = types.SimpleNamespace(Index=lambda names, name: (names, name), DataFrame=dict)
-    pandas.DataFrame = lambda rows, index, columns: (rows, index, columns)
-    monkeypatch.setitem(sys.modules, "pandas", pandas)
-    rows, index, columns = recording.to_dataframe()
-    assert index == (["spikes"], "layer")
-    assert rows == [layer.figures()]
-    assert columns == list(layer.figures()._fields)
+    table = recording.to_dataframe()
+    assert (table.index.name, list(table.index)) == ("layer", ["spikes"])
+    assert table.loc["spikes"].to_dict() == layer.figures()._asdict()
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="`to_dataframe` needs pandas, which is not installed"):
         recording.to_dataframe()
