@@ -136,7 +136,7 @@ test-package: $(test_ready) ## Build the package, and check what an index would 
 
 # A font cache of its own: that of another environment may name fonts that are gone, which is a warning.
 docs: $(docs_ready) ## Build the documentation into docs/_build/html (warnings are errors)
-	MPLCONFIGDIR="$(CURDIR)/docs/_build/matplotlib" $(python) -m sphinx \
+	MPLCONFIGDIR="$(CURDIR)/docs/_build/matplotlib" $(python) -m sphinx --jobs auto \
 		--fail-on-warning --keep-going --nitpicky --quiet -b html docs docs/_build/html
 	$(python) -m pytest --confcutdir=tests/docs -q tests/docs/test_links.py
 	@echo "Open docs/_build/html/index.html"
