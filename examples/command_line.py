@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+BACKENDS = ("tensorflow", "jax", "torch")
 FULL_EPOCHS = 10
 BRIEF_EPOCHS = 4
 SMALL_EPOCHS = 20
@@ -27,8 +28,8 @@ def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
     return convert
 
 
-def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that all examples have."""
+def plain_parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line that has only `--data` so far."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -39,20 +40,56 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
         help="directory with the four .gz files of Fashion-MNIST (default: Keras's "
         "cache, Debian's package, a download, or else the shipped subset)",
     )
+    return parser
+
+
+def add_epochs(parser: argparse.ArgumentParser, what: str, full: int, small: int) -> None:
+    """Adds `--epochs`: what it says, and the defaults with the full data and with less."""
     parser.add_argument(
         "--epochs",
         type=whole_number(1, 10_000),
         metavar="N",
-        help=f"how often each model sees the training images (default: {FULL_EPOCHS} "
-        f"with the full data, else {SMALL_EPOCHS}; {QUICK_EPOCHS} with --quick)",
+        help=f"{what} (default: {full} with the full data, else {small}; "
+        f"{QUICK_EPOCHS} with --quick)",
     )
+
+
+def add_output(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    """Adds `--output`, for the directory of what is written."""
     parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
-        default=Path("demo-output"),
-        help="where to write the table and the figures (default: %(default)s)",
+        default=Path(default),
+        help=f"where to write {what} (default: %(default)s)",
     )
+
+
+def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds `--seed`, for what is drawn."""
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help=f"of {what} (default: %(default)s)",
+    )
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Adds `--backend`."""
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="of Keras (default: KERAS_BACKEND if set, else tensorflow)",
+    )
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of the examples that train many models."""
+    parser = plain_parser(description)
+    add_epochs(parser, "how often each model sees the training images", FULL_EPOCHS, SMALL_EPOCHS)
+    add_output(parser, "demo-output", "the table and the figures")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -65,14 +102,7 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
         help=f"with the full data, {BRIEF_EPOCHS} epochs instead of {FULL_EPOCHS}, which takes "
         "under five minutes on two cores",
     )
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0, 2**32 - 1),
-        default=0,
-        metavar="N",
-        help="of the weights, the order of the images and the initial voltages "
-        "(default: %(default)s)",
-    )
+    add_seed(parser, "the weights, the order of the images and the initial voltages")
     return parser
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FULL_EPOCHS, FULL_TUNING_EPOCHS = 6, 2
 SMALL_EPOCHS, SMALL_TUNING_EPOCHS = 15, 4
-QUICK_EPOCHS, QUICK_TUNING_EPOCHS = 3, 1
+QUICK_TUNING_EPOCHS = 1
 QUICK_SIZES = (2_000, 200)
 NUM_FOR_CALIBRATION = 500
 BATCH_SIZE = 64
@@ -41,48 +41,18 @@ TUNING_RATE = 5e-4
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="directory with the four .gz files of Fashion-MNIST (default: Keras's "
-        "cache, Debian's package, a download, or else the shipped subset)",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=command_line.whole_number(1, 10_000),
-        metavar="N",
-        help="how often the CNN sees the training images (default: "
-        f"{FULL_EPOCHS} with the full data, else {SMALL_EPOCHS}; {QUICK_EPOCHS} with --quick)",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=spiking_fashion_mnist.BACKENDS,
-        help="of Keras (default: KERAS_BACKEND if set, else tensorflow)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        default=Path("convert-output"),
-        help="where to write the reports and the figure (default: %(default)s)",
-    )
+    parser = command_line.plain_parser(__doc__)
+    what = "how often the CNN sees the training images"
+    command_line.add_epochs(parser, what, FULL_EPOCHS, SMALL_EPOCHS)
+    command_line.add_backend(parser)
+    command_line.add_output(parser, "convert-output", "the reports and the figure")
     parser.add_argument(
         "--quick",
         action="store_true",
         help="a look at everything in about a minute, with "
         f"{QUICK_SIZES[0]:,} training and {QUICK_SIZES[1]:,} test images",
     )
-    parser.add_argument(
-        "--seed",
-        type=command_line.whole_number(0, 2**32 - 1),
-        default=0,
-        metavar="N",
-        help="of the weights and the order of the images (default: %(default)s)",
-    )
+    command_line.add_seed(parser, "the weights and the order of the images")
     return parser
 
 
@@ -314,7 +284,7 @@ def main(argv: list[str] | None = None) -> None:
 
     if arguments.quick:
         data = data.first(*QUICK_SIZES)
-        epochs, tuning_epochs = QUICK_EPOCHS, QUICK_TUNING_EPOCHS
+        epochs, tuning_epochs = command_line.QUICK_EPOCHS, QUICK_TUNING_EPOCHS
     elif data.is_full:
         epochs, tuning_epochs = FULL_EPOCHS, FULL_TUNING_EPOCHS
     else:

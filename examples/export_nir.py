@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import keras
 
 PACKAGES = {**spiking_fashion_mnist.PACKAGES, "nir": "keras-spiking[nir]"}
-FULL_EPOCHS, SMALL_EPOCHS, QUICK_EPOCHS = 4, 12, 3
+FULL_EPOCHS, SMALL_EPOCHS = 4, 12
 NUM_TESTED, QUICK_NUM_TESTED = 1_000, 100
 BATCH_SIZE = 100
 DT = 0.01  # seconds
@@ -41,45 +41,15 @@ Simulator = Callable[[np.ndarray], tuple[Spikes, np.ndarray]]
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="directory with the four .gz files of Fashion-MNIST (default: Keras's "
-        "cache, Debian's package, a download, or else the shipped subset)",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=command_line.whole_number(1, 10_000),
-        metavar="N",
-        help="how often the CNN sees the training images (default: "
-        f"{FULL_EPOCHS} with the full data, else {SMALL_EPOCHS}; {QUICK_EPOCHS} with --quick)",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=spiking_fashion_mnist.BACKENDS,
-        help="of Keras (default: KERAS_BACKEND if set, else tensorflow)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        default=Path("nir-output"),
-        help="where to write the graph and the figure (default: %(default)s)",
-    )
+    parser = command_line.plain_parser(__doc__)
+    what = "how often the CNN sees the training images"
+    command_line.add_epochs(parser, what, FULL_EPOCHS, SMALL_EPOCHS)
+    command_line.add_backend(parser)
+    command_line.add_output(parser, "nir-output", "the graph and the figure")
     parser.add_argument(
         "--quick", action="store_true", help="a look at everything in under a minute"
     )
-    parser.add_argument(
-        "--seed",
-        type=command_line.whole_number(0, 2**32 - 1),
-        default=0,
-        metavar="N",
-        help="of the weights and the order of the images (default: %(default)s)",
-    )
+    command_line.add_seed(parser, "the weights and the order of the images")
     return parser
 
 
@@ -294,7 +264,7 @@ def main(argv: list[str] | None = None) -> None:
     num_tested, epochs = NUM_TESTED, FULL_EPOCHS if data.is_full else SMALL_EPOCHS
     if arguments.quick:
         data = data.first(*convert_cnn.QUICK_SIZES)
-        num_tested, epochs = QUICK_NUM_TESTED, QUICK_EPOCHS
+        num_tested, epochs = QUICK_NUM_TESTED, command_line.QUICK_EPOCHS
     epochs = arguments.epochs or epochs
     print(
         f"data: {data.describe()}\nepochs: {epochs}   seed: {arguments.seed}   backend: {backend}",

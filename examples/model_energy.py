@@ -45,28 +45,9 @@ class Comparison:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="directory with the four .gz files of Fashion-MNIST (default: Keras's "
-        "cache, Debian's package, a download, or else the shipped subset)",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=spiking_fashion_mnist.BACKENDS,
-        help="of Keras (default: KERAS_BACKEND if set, else tensorflow)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        default=Path("demo-output"),
-        help="where to write the figures (default: %(default)s)",
-    )
+    parser = command_line.plain_parser(__doc__)
+    command_line.add_backend(parser)
+    command_line.add_output(parser, "demo-output", "the figures")
     parser.add_argument(
         "--quick", action="store_true", help="train on few images, for a look in half a minute"
     )

@@ -22,7 +22,6 @@ import command_line
 import fashion_mnist
 import results_table
 
-BACKENDS = ("tensorflow", "jax", "torch")
 PACKAGES = {"keras_spiking": "keras-spiking", "matplotlib": "keras-spiking[viz]"}
 EXAMPLE_IMAGES = 3
 
@@ -30,19 +29,15 @@ EXAMPLE_IMAGES = 3
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = command_line.make_parser(__doc__)
-    parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        help="of Keras (default: KERAS_BACKEND if set, else tensorflow)",
-    )
+    command_line.add_backend(parser)
     return parser
 
 
 def choose_backend(parser: argparse.ArgumentParser, backend: str | None) -> str:
     """Sets the backend. Call it before Keras is imported."""
-    chosen = backend or os.environ.get("KERAS_BACKEND") or BACKENDS[0]
-    if chosen not in BACKENDS:
-        parser.error(f"KERAS_BACKEND is {chosen!r}; expected one of {BACKENDS}")
+    chosen = backend or os.environ.get("KERAS_BACKEND") or command_line.BACKENDS[0]
+    if chosen not in command_line.BACKENDS:
+        parser.error(f"KERAS_BACKEND is {chosen!r}; expected one of {command_line.BACKENDS}")
     if find_spec(chosen) is None:
         parser.error(
             f"the backend {chosen!r} is not installed: "
