@@ -33,8 +33,9 @@ WHOLE ?=
 # the kernels, which frameworks compile and which run without Numba there; how layers keep Keras's
 # contract; files; public names; and who calls them.
 PART ?=
-versions := tests/kernels tests/layers/test_filters.py tests/layers/test_contract.py tests/layers/test_time.py tests/saving \
-	tests/conversion/test_convert.py tests/energy/test_layer_stats.py \
+versions := tests/kernels tests/layers/test_filters.py tests/layers/test_contract.py \
+	tests/layers/test_time_batched.py tests/saving tests/recording tests/nir_format \
+	tests/conversion/test_convert.py tests/energy/test_layer_stats.py tests/test_spike_monitor.py \
 	tests/test_callbacks.py tests/test_config.py tests/test_docstrings.py tests/test_lazy.py \
 	tests/test_regularizers.py tests/test_reset.py tests/test_signatures.py tests/test_versions.py
 part := --ignore=tests/examples --ignore=tests/gpu $(if $(PART),$($(PART)))
