@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import fashion_mnist
+
 BACKENDS = ("tensorflow", "jax", "torch")
 FULL_EPOCHS = 10
 BRIEF_EPOCHS = 4
@@ -119,6 +121,16 @@ def make_directory(parser: argparse.ArgumentParser, output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"argument --output: cannot write to {output}: {error.strerror}")
+
+
+def load_data(
+    parser: argparse.ArgumentParser, directory: Path | None
+) -> fashion_mnist.FashionMnist:
+    """Loads Fashion-MNIST, or ends with what is wrong."""
+    try:
+        return fashion_mnist.load(directory)
+    except fashion_mnist.DataError as error:
+        parser.error(f"argument --data: {error}" if directory else str(error))
 
 
 def choose_epochs(arguments: argparse.Namespace, is_full: bool) -> tuple[int, str]:

@@ -256,10 +256,7 @@ def main(argv: list[str] | None = None) -> None:
     command_line.check_packages(parser, PACKAGES)
     backend = spiking_fashion_mnist.choose_backend(parser, arguments.backend)
     command_line.make_directory(parser, arguments.output)
-    try:
-        data = fashion_mnist.load(arguments.data)
-    except fashion_mnist.DataError as error:
-        parser.error(f"argument --data: {error}" if arguments.data else str(error))
+    data = command_line.load_data(parser, arguments.data)
 
     num_tested, epochs = NUM_TESTED, FULL_EPOCHS if data.is_full else SMALL_EPOCHS
     if arguments.quick:

@@ -100,10 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     command_line.check_packages(parser, PACKAGES)
     backend = choose_backend(parser, arguments.backend)
     command_line.make_directory(parser, arguments.output)
-    try:
-        data = fashion_mnist.load(arguments.data)
-    except fashion_mnist.DataError as error:
-        parser.error(f"argument --data: {error}" if arguments.data else str(error))
+    data = command_line.load_data(parser, arguments.data)
 
     is_full = data.is_full and not arguments.quick
     if arguments.quick:

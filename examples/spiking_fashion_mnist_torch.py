@@ -66,10 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     command_line.make_directory(parser, arguments.output)
     # If Keras is installed, it downloads the data. It needs no other backend for that.
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    try:
-        data = fashion_mnist.load(arguments.data)
-    except fashion_mnist.DataError as error:
-        parser.error(f"argument --data: {error}" if arguments.data else str(error))
+    data = command_line.load_data(parser, arguments.data)
 
     is_full = data.is_full and not arguments.quick
     if arguments.quick:
