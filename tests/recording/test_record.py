@@ -113,6 +113,8 @@ def test_voltages_are_those_of_the_loop(rng):
     ]
     model = keras.Model([inputs, given], outputs)
     recording = quiet(model, [data, mask], quantities=["voltages"])
+    for found, alone in zip(recording.outputs, model.predict([data, mask], verbose=0), strict=True):
+        np.testing.assert_array_equal(found, alone)  # recording changes nothing
     for name, options in cases.items():
         assert recording[name].spikes is None
         assert recording[name].inputs is None
