@@ -17,7 +17,7 @@ from keras_spiking.kernels.contract import Filter, to_row
 
 both_layouts = pytest.mark.parametrize("time_axis", [0, 1])
 shapes = pytest.mark.parametrize(
-    ("time", "features"), [(1, (5,)), (2, (2, 3)), (70, (3,)), (33, (300,))], ids=str
+    ("time", "features"), [(1, (5,)), (70, (2, 3)), (33, (300,))], ids=str
 )
 
 
