@@ -1,5 +1,7 @@
 """Every backend's kernels against loops in float64 and in whole numbers."""
 
+import functools
+
 import numpy as np
 import pytest
 import scipy.special
@@ -15,6 +17,8 @@ from tests.compiled import BACKEND, MODES, SETTINGS, finite_differences, gradien
 
 every_mode = pytest.mark.parametrize("mode", MODES)
 both_layouts = pytest.mark.parametrize("time_axis", [0, 1])
+# How to compute what is expected. On JAX, each operation that is not in a program is one by itself.
+QUICKLY = "jit" if BACKEND == "jax" else "eager"
 GRID = 2**23
 
 
@@ -39,7 +43,7 @@ def layout(array, time_axis):
 @every_mode
 @both_layouts
 @pytest.mark.parametrize("features", [(5,), (2, 3)], ids=str)
-@pytest.mark.parametrize("time", [1, 2, 33, 1000])
+@pytest.mark.parametrize("time", [1, 33, 1000])
 def test_spikes_are_exact(mode, time_axis, features, time, rng):
     # Fractions near 1 make the integer sum wrap around many times in 1000 steps.
     increments = rng.uniform(0.9, 1.0, size=(2, time, *features)).astype("float32")
@@ -105,9 +109,9 @@ def test_only_the_fractional_part_of_the_voltage_counts():
     counts, final = run(kernels.integrate_and_fire, increments, voltage)
     np.testing.assert_array_equal(counts, np.repeat(counts[..., :1], 3, axis=2))
     np.testing.assert_array_equal(final, [[0.5, 0.5, 0.5]])
-    _, final = run(
-        kernels.integrate_and_fire, increments * 0, np.full((1, 3), 1 - 2**-24, "float32")
-    )
+    almost = np.full((1, 3), 1 - 2**-24, "float32")
+    counts, final = run(kernels.integrate_and_fire, increments * 0, almost)
+    np.testing.assert_array_equal(counts, increments * 0)
     assert final.max() < 1
 
 
@@ -175,7 +179,7 @@ def as_kernel(module, order, time_axis=1):
 @every_mode
 @both_layouts
 @pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.parametrize("time", [1, 2, 17, 129])
+@pytest.mark.parametrize("time", [1, 17, 129])
 def test_filters_and_their_gradients(mode, time_axis, order, time, rng):
     arrays = filter_arguments(rng, order, time)
     weights = rng.normal(size=(order, *arrays[0].shape)).astype("float32")
@@ -245,12 +249,13 @@ def loss_of_levels(kernel, upstream):
     return loss
 
 
-def assert_kernels_agree(rng, ours, theirs, shape, mode="eager"):
-    """Holds two choices of `set_kernels` against each other, forwards and backwards."""
+def assert_kernels_agree(rng, ours, shape, mode="eager", portable_mode=QUICKLY):
+    """Holds a choice of `set_kernels` against the portable one, forwards and backwards."""
+    modes = {ours: mode, "portable": portable_mode}
     increments = rng.normal(size=shape).astype("float32")
     voltage = rng.uniform(size=(shape[0], *shape[2:])).astype("float32")
     results = []
-    for setting in (ours, theirs):
+    for setting, mode in modes.items():
         keras_spiking.config.set_kernels(setting)
         fire = module_of(setting).integrate_and_fire
         results.append(run(fresh(fire), increments, voltage, mode=mode))
@@ -261,7 +266,7 @@ def assert_kernels_agree(rng, ours, theirs, shape, mode="eager"):
         arrays = filter_arguments(rng, order, shape[1], shape[2:], shape[0])
         weights = rng.normal(size=(order, *shape)).astype("float32")
         results = []
-        for setting in (ours, theirs):
+        for setting, mode in modes.items():
             keras_spiking.config.set_kernels(setting)
             kernel = as_kernel(module_of(setting), order)
             loss = loss_of_levels(kernel, weights)
@@ -285,18 +290,20 @@ def fresh(function):
 
 
 @every_mode
-@pytest.mark.parametrize("setting", SETTINGS[:-1])
+@pytest.mark.parametrize("setting", SETTINGS[:-1] if BACKEND == "torch" else ["native"])
 def test_every_kernel_agrees_with_the_portable_one(setting, mode, rng):
-    assert_kernels_agree(rng, setting, "portable", (2, 50, 3), mode)
+    # Of Numba on the others, `test_numba_jax.py` and `test_numba_tensorflow.py`.
+    assert_kernels_agree(rng, setting, (2, 7, 2, 3), mode, portable_mode=mode)
 
 
 def test_the_portable_kernel_has_the_gradients_of_its_operations(rng):
     # The hand-written adjoint, in every implementation, against the backend's own.
     for order in (1, 2):
-        arrays = filter_arguments(rng, order, 20)
+        arrays = filter_arguments(rng, order, 15)
         upstream = rng.normal(size=(order, *arrays[0].shape)).astype("float32")
         got = gradients(loss_of_levels(as_kernel(kernels, order), upstream), *arrays)
-        expected = gradients(loss_of_levels(as_kernel(portable, order), upstream), *arrays)
+        loss = loss_of_levels(as_kernel(portable, order), upstream)
+        expected = gradients(loss, *arrays, mode=QUICKLY)
         for index, (one, other) in enumerate(zip(got, expected, strict=True)):
             if (order, index) != (1, 2):
                 np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
@@ -305,7 +312,7 @@ def test_the_portable_kernel_has_the_gradients_of_its_operations(rng):
 @every_mode
 @both_layouts
 @pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.parametrize("time", [1, 2, 17, 129])
+@pytest.mark.parametrize("time", [1, 129])
 def test_the_end_of_a_filter_is_its_last_step(mode, time_axis, order, time, rng):
     arrays = filter_arguments(rng, order, time)
     moved = [layout(arrays[0], time_axis), *arrays[1:]]
@@ -317,7 +324,7 @@ def test_the_end_of_a_filter_is_its_last_step(mode, time_axis, order, time, rng)
         return kernels.filter_end(filter_, inputs, initial, time_axis)
 
     def end_of_the_sequence(*tensors):
-        last = as_kernel(portable, order, time_axis)(*tensors)[-1]
+        last = as_kernel(kernels, order, time_axis)(*tensors)[-1]
         return last[:, -1:] if time_axis == 1 else last[-1:]
 
     def loss(function):
@@ -328,7 +335,7 @@ def test_the_end_of_a_filter_is_its_last_step(mode, time_axis, order, time, rng)
     assert np.abs(got - expected[:, -1:]).max() <= 1e-6 * np.abs(expected).max()
     each = zip(
         gradients(loss(end), *moved, mode=mode),
-        gradients(loss(end_of_the_sequence), *moved, mode=mode),
+        gradients(loss(end_of_the_sequence), *moved),
         strict=True,
     )
     for index, (one, other) in enumerate(each):
@@ -415,10 +422,11 @@ def test_edges_of_the_grid_are_exact(dtype, units, setting, rng):
 
 def assert_spikes_as_portable(setting, increments, voltage, time_axis):
     results = []
-    for each in (setting, "portable"):
+    arrays = layout(increments, time_axis), voltage
+    for each, mode in ((setting, "eager"), ("portable", QUICKLY)):
         keras_spiking.config.set_kernels(each)
-        arrays = layout(increments, time_axis), voltage
-        results.append(run(lambda *each: kernels.integrate_and_fire(*each, time_axis), *arrays))
+        fire = fresh(functools.partial(kernels.integrate_and_fire, time_axis=time_axis))
+        results.append(run(fire, *arrays, mode=mode))
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -454,8 +462,7 @@ def test_kernels_import_without_keras():
     import subprocess
     import sys
 
-    code = "import sys, keras_spiking.kernels; assert 'keras' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys, keras_spiking.kernels; assert 'keras' not in sys.modules; "
     # Keras, once imported, loads the layers, which need the kernels: that may be in the middle.
-    code = "import keras_spiking.kernels.portable, keras_spiking.layers"
+    code += "import keras_spiking.kernels.portable, keras_spiking.layers"
     subprocess.run([sys.executable, "-c", code], check=True)

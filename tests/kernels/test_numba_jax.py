@@ -16,6 +16,7 @@ from keras_spiking import kernels
 from keras_spiking.kernels import cpu, parallel
 from tests.compiled import BACKEND, run
 from tests.kernels.test_kernels import (
+    QUICKLY,
     as_kernel,
     assert_kernels_agree,
     both_layouts,
@@ -57,33 +58,34 @@ def calls_numba(function, *arguments):
     return "custom_call @keras_spiking" in jax.jit(function).lower(*arguments).as_text()
 
 
-def with_portable(function, *arguments, **options):
-    keras_spiking.config.set_kernels("portable")
+def with_kernels(setting, function, *arguments):
+    """What other kernels give for a function, which is compiled anew."""
+    keras_spiking.config.set_kernels(setting)
     try:
-        return run(function, *arguments, **options)
+        return run(lambda *each: function(*each), *arguments, mode=QUICKLY)
     finally:
         keras_spiking.config.set_kernels("numba")
 
 
 def assert_same_bits(function, *arrays, mode="eager"):
     found = keras.tree.flatten(run(lambda *each: function(*each), *arrays, mode=mode))
-    expected = keras.tree.flatten(with_portable(lambda *each: function(*each), *arrays))
+    expected = keras.tree.flatten(with_kernels("portable", function, *arrays))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
         assert one.dtype == other.dtype
 
 
 @every_mode
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 33, 2, 35)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 15, 2, 35)], ids=str)
 def test_loops_of_numba_agree_with_the_portable_kernels(mode, shape, threads, rng):
-    assert_kernels_agree(rng, "numba", "portable", shape, mode)
+    assert_kernels_agree(rng, "numba", shape, mode)
 
 
 @every_mode
 @both_layouts
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_spikes_in_hertz_are_the_same_bits(mode, time_axis, dtype, threads, rng):
-    rates = rng.normal(scale=100, size=(3, 40, 37)).astype("float32")
+    rates = rng.normal(scale=100, size=(3, 15, 37)).astype("float32")
     rates[0, 1, :4] = np.nan, np.inf, 6e4, -6e4
     voltage = layout(rng.uniform(size=(3, 1, 37)).astype("float32"), time_axis).squeeze(time_axis)
 
@@ -99,7 +101,7 @@ def test_spikes_in_hertz_are_the_same_bits(mode, time_axis, dtype, threads, rng)
 @both_layouts
 @pytest.mark.parametrize("order", [1, 2])
 def test_filters_agree_in_both_layouts(time_axis, order, threads, rng):
-    inputs, *others = filter_arguments(rng, order, 60, (37,), 3)
+    inputs, *others = filter_arguments(rng, order, 15, (37,), 3)
     arrays = layout(inputs, time_axis), *others
     kernel = as_kernel(kernels, order, time_axis)
 
@@ -111,9 +113,8 @@ def test_filters_agree_in_both_layouts(time_axis, order, threads, rng):
 
     for function, tolerance in ((kernel, 1e-6), (slopes, 1e-5)):
         assert calls_numba(function, *arrays)
-        for one, other in zip(
-            run(function, *arrays), with_portable(function, *arrays), strict=True
-        ):
+        expected = with_kernels("portable", function, *arrays)
+        for one, other in zip(run(function, *arrays), expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * np.abs(other).max())
 
 
@@ -124,7 +125,7 @@ def test_filters_agree_in_both_layouts(time_axis, order, threads, rng):
 def test_neurons_that_remember_their_sum_agree(
     mode, time_axis, rectify, negative_spikes, threads, rng
 ):
-    rates = rng.normal(0.1, 2, size=(3, 41, 37)).astype("float32")
+    rates = rng.normal(0.1, 2, size=(3, 15, 37)).astype("float32")
     rates[1, 2, 3] = np.nan
     state = np.rint(rng.normal(scale=3, size=(4, 3, 37))).astype("float32")
     state[1], state[3] = np.rint(rng.uniform(size=(2, 3, 37)) * 2**20) / 2**21
@@ -139,9 +140,7 @@ def test_neurons_that_remember_their_sum_agree(
     arrays = layout(rates, time_axis), *state
     assert calls_numba(fire, *arrays)
     assert_same_bits(fire, *arrays, mode=mode)
-    keras_spiking.config.set_kernels("native")
-    expected = run(slope, *arrays)
-    keras_spiking.config.set_kernels("numba")
+    expected = with_kernels("native", slope, *arrays)
     np.testing.assert_allclose(run(slope, *arrays, mode=mode), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -194,7 +193,7 @@ def test_filters_have_second_derivatives(order, rng):
     def second(*arrays):
         return jax.grad(lambda *each: ops.sum(slope(*each) ** 2))(*arrays)
 
-    found, expected = run(second, *arrays), with_portable(second, *arrays)
+    found, expected = run(second, *arrays), with_kernels("portable", second, *arrays)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
@@ -210,9 +209,8 @@ def test_neurons_that_remember_their_sum_have_second_derivatives(rng):
         backwards = jax.grad(lambda rates: ops.sum(slope(rates) ** 2))(rates)
         return backwards, jax.jvp(slope, (rates,), (ops.ones_like(rates),))[1]
 
-    found = run(second, rates)
-    keras_spiking.config.set_kernels("native")
-    for one, other in zip(found, run(second, rates), strict=True):
+    expected = with_kernels("native", second, rates)
+    for one, other in zip(run(second, rates), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
 
 
@@ -288,8 +286,8 @@ spike(rates, voltage)[0].block_until_ready()
 """
 
 
-def test_what_waits_for_a_result_lets_calls_have_the_lock():
-    code = """
+# What waits for a result lets calls have the lock.
+WAIT = """
 import numpy as np
 for use in (
     np.asarray, np.from_dlpack, memoryview, repr, lambda last: float(last[0, 0, 0]),
@@ -299,20 +297,14 @@ for use in (
     for _ in range(5):
         last = spike(last + 1, voltage)[0]
     use(last)
-print("end")
 """
-    assert python(LONG + code) == "end\n"
-
-
-def test_a_process_may_end_while_calls_are_under_way():
-    # Some are kept, some not, and some have others to wait for.
-    end = "kept = [spike(rates + step, voltage) for step in range(20)]\n"
-    end += "[spike(kept[0][0] + step, voltage) for step in range(20)]\nprint('end')"
-    assert python(LONG + end) == "end\n"
-
-
-def test_a_process_that_ends_computes_no_more():
-    begin = """
+# Some are kept, some not, and some have others to wait for.
+LEAVE_CALLS_UNDER_WAY = """
+kept = [spike(rates + step, voltage) for step in range(20)]
+[spike(kept[0][0] + step, voltage) for step in range(20)]
+"""
+# JAX's own functions for the end are registered later, so they run before this one.
+COMPUTE_AT_THE_END = """
 import atexit
 def last():
     try:
@@ -321,26 +313,34 @@ def last():
         print("about to end" in str(error))
 atexit.register(last)
 """
-    assert python(begin + LONG) == "True\n"
 
 
-def test_programs_that_jax_keeps_on_disk_run_in_another_process(tmp_path):
+def test_processes_wait_and_end_and_share_the_programs_that_jax_keeps_on_disk(tmp_path):
     environment = {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    code = LONG + "print(float(spike(rates + 500, voltage)[0].sum()))"
-    first = python(code, **environment)
+    program = LONG + "print(float(spike(rates + 500, voltage)[0].sum()))\n"
+    first = python(COMPUTE_AT_THE_END + program + WAIT, **environment)
+    total, refused = first.splitlines()
+    assert refused == "True"
     assert list(tmp_path.iterdir())
-    assert python(code, **environment) == first
+    assert python(program + LEAVE_CALLS_UNDER_WAY, **environment) == f"{total}\n"
 
 
 def test_programs_for_several_devices_do_not_call():
-    code = LONG + "print('custom_call @keras' in spike.lower(rates, voltage).as_text())"
-    assert python(code) == "True\n"
+    assert calls_numba(lambda *each: spike(*each), *zeros())
+    code = """
+import jax, jax.numpy as jnp, keras_spiking
+from keras_spiking import kernels
+keras_spiking.config.set_kernels("numba")
+spike = jax.jit(lambda rates, voltage: kernels.spike(rates, voltage, 0.001))
+arguments = jnp.ones((2, 9, 3)), jnp.zeros((2, 3))
+print(jax.device_count(), "custom_call @keras" in spike.lower(*arguments).as_text())
+"""
     flags = "--xla_force_host_platform_device_count=2"
-    assert python(code, XLA_FLAGS=flags) == "False\n"
+    assert python(code, XLA_FLAGS=flags) == "2 False\n"
 
 
 def test_auto_calls_for_long_sequences_alone():
@@ -379,8 +379,8 @@ def test_jax_refuses_to_export_calls_and_exports_the_native_kernels():
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporters' own
-def test_a_saved_model_of_fixed_shape_runs_where_this_package_is_not(tmp_path, rng):
-    pytest.importorskip("tensorflow")
+def test_a_saved_model_of_fixed_shape_calls_neither_numba_nor_python(tmp_path, rng):
+    tensorflow = pytest.importorskip("tensorflow")
     inputs = keras.Input(SMALL[1:], batch_size=SMALL[0])
     x = keras_spiking.SpikingActivation("relu", dt=0.25, initial_voltage=0.5)(inputs)
     x = keras_spiking.Alpha(0.1)(keras_spiking.Lowpass(0.1)(x))
@@ -389,12 +389,7 @@ def test_a_saved_model_of_fixed_shape_runs_where_this_package_is_not(tmp_path, r
     expected = model(rates)
     assert calls_numba(functools.partial(model, training=False), rates)
     model.export(tmp_path / "model", format="tf_saved_model", verbose=False)
-    np.save(tmp_path / "rates.npy", rates)
-    code = f"""
-import sys, numpy as np, tensorflow as tf
-sys.modules["keras_spiking"] = sys.modules["jax"] = None
-loaded = tf.saved_model.load({str(tmp_path / "model")!r})
-np.save({str(tmp_path / "found.npy")!r}, loaded.serve(np.load({str(tmp_path / "rates.npy")!r})))
-"""
-    python(code)
-    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, rtol=1e-4, atol=1e-5)
+    # TensorFlow has an XLA of its own, where nobody registers loops of Numba.
+    assert b"PyFunc" not in (tmp_path / "model" / "saved_model.pb").read_bytes()
+    loaded = tensorflow.saved_model.load(tmp_path / "model")
+    np.testing.assert_allclose(loaded.serve(rates), expected, rtol=1e-4, atol=1e-5)
