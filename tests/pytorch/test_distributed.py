@@ -1,6 +1,7 @@
 """DistributedDataParallel: two processes train as one does on both their data."""
 
 import os
+from datetime import timedelta
 
 import pytest
 import torch
@@ -43,10 +44,13 @@ def train(model, inputs):
 
 
 def train_half(rank, folder):
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+        "gloo",
+        init_method=f"file://{folder}/store",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(minutes=2),
     )
     model, inputs = parts(slice(rank * BATCH // 2, (rank + 1) * BATCH // 2))
     train(DistributedDataParallel(model), inputs)
@@ -54,8 +58,15 @@ def train_half(rank, folder):
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_train_as_one(tmp_path):
-    torch.multiprocessing.spawn(train_half, (str(tmp_path),), nprocs=2)
+def test_two_processes_train_as_one(tmp_path, monkeypatch):
+    if "GLOO_SOCKET_IFNAME" not in os.environ:
+        monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    spawned = torch.multiprocessing.get_context("spawn")
+    other = spawned.Process(target=train_half, args=(1, str(tmp_path)), daemon=True)
+    other.start()
+    train_half(0, str(tmp_path))
+    other.join(120)
+    assert other.exitcode == 0
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     model, inputs = parts(slice(None))
     before = {key: value.clone() for key, value in model.state_dict().items()}
