@@ -38,6 +38,15 @@ def inputs_of(steps=10, batch=2, **kwargs):
     return 100 * torch.randn(batch, steps, UNITS, **kwargs)
 
 
+def any_length(inputs):
+    """These inputs, whose length PyTorch's compiler is not to take for a constant.
+
+    With `dynamic=True`, no axis is one, and plain operations take several times as long to compile.
+    """
+    torch._dynamo.maybe_mark_dynamic(inputs, 1)
+    return inputs
+
+
 def gradients(module, inputs, function=None):
     """The outputs, and the gradients of their weighted sum in inputs and parameters."""
     inputs = inputs.detach().requires_grad_()

@@ -1,5 +1,7 @@
 """Settings for the tests of the PyTorch modules, which also run where there is no Keras."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from keras_spiking import config
 
 # Small tensors; and threads of several test processes would wait for each other.
 torch.set_num_threads(1)
+# Else PyTorch's compiler starts processes of its own, which import PyTorch again.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 def pytest_addoption(parser):

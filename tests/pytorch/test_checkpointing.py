@@ -84,8 +84,10 @@ def test_a_kept_state_is_refused_where_a_module_runs_again(name, use_reentrant):
         outputs.sum().backward()
 
 
-@both_kinds
-@every_module
+@pytest.mark.parametrize(
+    ("name", "use_reentrant"),
+    [("spiking", True), ("spiking", False), ("mean", False), ("alpha", False)],
+)
 def test_a_kept_state_is_refused_in_compiled_modules_too(name, use_reentrant):
     torch.compiler.reset()
     model = body(name, stateful=True)
