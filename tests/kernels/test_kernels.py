@@ -17,7 +17,7 @@ from tests.compiled import BACKEND, MODES, SETTINGS, finite_differences, gradien
 
 every_mode = pytest.mark.parametrize("mode", MODES)
 both_layouts = pytest.mark.parametrize("time_axis", [0, 1])
-# How to compute what is expected. On JAX, each operation that is not in a program is one by itself.
+# How to compute what is expected. Eager JAX compiles every operation for itself.
 QUICKLY = "jit" if BACKEND == "jax" else "eager"
 GRID = 2**23
 
