@@ -47,10 +47,14 @@ def any_length(inputs):
     return inputs
 
 
+def weighted_sum(outputs):
+    weights = torch.linspace(-1, 1, outputs.numel()).reshape(outputs.shape).to(outputs)
+    return (outputs * weights).sum()
+
+
 def gradients(module, inputs, function=None):
     """The outputs, and the gradients of their weighted sum in inputs and parameters."""
     inputs = inputs.detach().requires_grad_()
     outputs = (module if function is None else function)(inputs)
-    weights = torch.linspace(-1, 1, outputs.numel()).reshape(outputs.shape).to(outputs)
     leaves = [inputs, *(each for each in module.parameters() if each.requires_grad)]
-    return outputs.detach(), torch.autograd.grad((outputs * weights).sum(), leaves)
+    return outputs.detach(), torch.autograd.grad(weighted_sum(outputs), leaves)
