@@ -1,32 +1,29 @@
 """Training on several devices and in several processes ends at the weights of one device."""
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.compiled import BACKEND
+from tests.processes import ROOT, environment
 
-ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
 
 # What moves tensors between devices, but for sums of gradients and losses.
 MOVES = r"(all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter)[-\w]*\("
 
 
-def start(*command, **environment):
-    """Runs Python, and returns what it printed."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+def start(code, **variables):
+    """Runs a program of Python, and returns what it printed."""
     ran = subprocess.run(
-        [sys.executable, *command],
-        env=environment,
+        [sys.executable, "-c", code],
+        env=environment(**variables),
         capture_output=True,
         text=True,
         timeout=600,
-        cwd=ROOT / "examples",
+        cwd=EXAMPLES,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
@@ -55,16 +52,23 @@ task.report("stateful, two devices", losses, weights, model.get_weights())
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the example of TensorFlow")
 def test_tensorflow_on_two_devices_and_in_two_workers():
-    lines = start("-c", STATEFUL_ON_TENSORFLOW).splitlines(keepends=True)
+    lines = start(STATEFUL_ON_TENSORFLOW).splitlines(keepends=True)
     names = ["one device", "two devices", "worker 0 of 2", "worker 1 of 2"]
     assert_all_agree("".join(lines[:4]), names)
     assert_all_agree("".join(lines[4:]), ["stateful", "stateful, two devices"])
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="the example of PyTorch")
-def test_torch_in_two_processes():
-    printed = start("distributed_torch.py", "--epochs", "2")
-    assert_all_agree(printed, ["one process", "process 0 of 2", "process 1 of 2"])
+def test_torch_in_two_processes(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    # The two processes inherit these.
+    for name, value in environment(GLOO_SOCKET_IFNAME="lo").items():
+        monkeypatch.setenv(name, value)
+    import distributed_torch
+
+    distributed_torch.main(["--epochs", "2"])
+    names = ["one process", "process 0 of 2", "process 1 of 2"]
+    assert_all_agree(capsys.readouterr().out, names)
 
 
 STATEFUL_ON_JAX = """
@@ -81,7 +85,9 @@ for train in distributed_jax.train_with_data_parallel, distributed_jax.train_wit
 @pytest.mark.skipif(BACKEND != "jax", reason="the example of JAX")
 def test_jax_on_eight_devices_moves_no_activations(tmp_path):
     dump = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*train_step"
-    printed = start("-c", STATEFUL_ON_JAX, XLA_FLAGS=dump)
+    # These spare LLVM's passes, which come after those that place what moves.
+    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    printed = start(STATEFUL_ON_JAX, XLA_FLAGS=f"{dump} {quick}")
     lines = printed.splitlines(keepends=True)
     names = ["one device", "8 parts of the batch", "2 parts by 4 of units"]
     assert_all_agree("".join(lines[:3]), names)
@@ -117,4 +123,4 @@ print(len(got), "parts agree")
 @pytest.mark.skipif(BACKEND != "jax", reason="of several devices on JAX")
 def test_a_batch_that_no_devices_divide_keeps_its_state_on_all():
     flags = "--xla_force_host_platform_device_count=8"
-    assert start("-c", BATCH_OF_FIVE_ON_JAX, XLA_FLAGS=flags).strip() == "2 parts agree"
+    assert start(BATCH_OF_FIVE_ON_JAX, XLA_FLAGS=flags).strip() == "2 parts agree"
