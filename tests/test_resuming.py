@@ -1,7 +1,6 @@
 """Training that was stopped and taken up again ends as if it never had been, `dt` included."""
 
 import functools
-import os
 import pathlib
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from keras import ops
 
 import keras_spiking
 from tests import resuming
-from tests.compiled import BACKEND
+from tests.processes import ROOT, environment
 
 # Keras says so wherever the length of the data was unknown.
 pytestmark = pytest.mark.filterwarnings("ignore:Your input ran out of data")
@@ -146,18 +145,12 @@ def test_a_callback_that_saw_an_epoch_cut_short_begins_it_again():
     np.testing.assert_allclose(steps.seen[:number], expected, rtol=1e-6)
 
 
-def start(folder):
-    command = [sys.executable, "-m", "tests.resuming", str(folder), f"{folder}.log"]
-    root = pathlib.Path(__file__).parents[1]
-    environment = {**os.environ, "KERAS_BACKEND": BACKEND}
-    return subprocess.Popen(command, cwd=root, env=environment)
-
-
 @pytest.mark.slow
-def test_a_killed_process_resumes_from_its_backup(tmp_path):
+def test_another_process_resumes_from_the_backup_of_a_killed_one(tmp_path):
     folder, log = tmp_path / "backup", tmp_path / "backup.log"
     expected, _ = run_without_a_stop("arrays")
-    killed = start(folder)
+    command = [sys.executable, "-m", "tests.resuming", str(folder), str(log)]
+    killed = subprocess.Popen(command, cwd=ROOT, env=environment())
     # In the midst of the third epoch.
     number, deadline = 2 * resuming.BATCHES + 1, time.monotonic() + 300
     while not log.exists() or len(log.read_text().splitlines()) < number:
@@ -168,7 +161,7 @@ def test_a_killed_process_resumes_from_its_backup(tmp_path):
     assert killed.wait() == -signal.SIGKILL
     assert not (tmp_path / "backup.npz").exists()
 
-    assert start(folder).wait(timeout=300) == 0
+    resuming.main(folder, log)  # in another process, which is this one
     again = len(log.read_text().splitlines()) - number
     assert again == 2 * resuming.BATCHES
     saved = np.load(tmp_path / "backup.npz")
