@@ -1,7 +1,6 @@
 """What importing the package does, in fresh processes: no Keras until needed, then all of it."""
 
 import ast
-import os
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ import pytest
 
 import keras_spiking
 from tests.compiled import BACKEND
+from tests.processes import environment
 
 PUBLIC = {
     "Alpha",
@@ -65,20 +65,10 @@ def check(load_model):
 # What each process does.
 SCRIPTS = {
     "keras_spiking first": """
-        import importlib.util
         import inspect
         import sys
 
         import keras_spiking
-
-        heavy = {"keras", "nir", "tensorflow", "jax", "torch"}
-        assert not heavy & set(sys.modules), heavy & set(sys.modules)
-        assert keras_spiking.__version__
-        assert "SpikingActivation" in dir(keras_spiking)
-        assert not hasattr(keras_spiking, "no_such_name")
-        assert importlib.util.find_spec("keras") is not None  # asked for, and not imported
-        assert not heavy & set(sys.modules), heavy & set(sys.modules)
-
         import keras
 
         assert inspect.getsource(keras) and keras.__spec__.origin == keras.__file__
@@ -110,26 +100,28 @@ SCRIPTS = {
     """,
 }
 
-if BACKEND != "tensorflow":
-    del SCRIPTS["tf.keras"]
+# One is of TensorFlow. Of the others one backend is enough, and JAX starts soonest.
+NAMES = {
+    "tensorflow": ["tf.keras"],
+    "jax": ["keras_spiking first", "keras first", "a name first"],
+    "torch": [],
+}[BACKEND]
 
 
-def start(code, folder):
+def start(code, folder, alone=True):
     """Starts a fresh process in which every warning is an error."""
-    root = Path(keras_spiking.__file__).parents[1]
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     ignored = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     return subprocess.Popen(
         [sys.executable, "-W", "error:::keras_spiking", "-W", ignored, "-c", code],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": BACKEND},
+        env=environment(alone=alone),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="one backend is enough, and this one starts first")
+@pytest.mark.skipif(BACKEND == "torch", reason="the others are enough, and start sooner")
 def test_models_load_whatever_was_imported_first(tmp_path):
     inputs = keras.Input((None, 3))
     spikes = keras_spiking.SpikingActivation(
@@ -142,11 +134,31 @@ def test_models_load_whatever_was_imported_first(tmp_path):
     model.save(tmp_path / "model.keras")
 
     # One test, and the processes side by side: each takes seconds to import a framework.
-    scripts = {name: LOAD + textwrap.dedent(code) for name, code in SCRIPTS.items()}
+    scripts = {name: LOAD + textwrap.dedent(SCRIPTS[name]) for name in NAMES}
     running = {name: start(script, tmp_path) for name, script in scripts.items()}
     printed = {name: process.communicate(timeout=300)[0] for name, process in running.items()}
     for name, process in running.items():
         assert process.returncode == 0, f"{name}: {printed[name]}"
+
+
+def test_the_import_imports_neither_keras_nor_a_framework():
+    code = """
+        import importlib.util
+        import sys
+
+        import keras_spiking
+
+        heavy = {"keras", "nir", "tensorflow", "jax", "torch"}
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+        assert keras_spiking.__version__
+        assert "SpikingActivation" in dir(keras_spiking)
+        assert not hasattr(keras_spiking, "no_such_name")
+        assert importlib.util.find_spec("keras") is not None  # asked for, and not imported
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+    """
+    process = start(textwrap.dedent(code), None, alone=False)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
 
 
 def test_imports_where_there_is_no_keras():
@@ -167,7 +179,7 @@ def test_imports_where_there_is_no_keras():
         else:
             raise AssertionError("SpikingActivation without Keras")
     """
-    process = start(textwrap.dedent(code), None)
+    process = start(textwrap.dedent(code), None, alone=False)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
 
