@@ -18,6 +18,7 @@ COPY = "copy"
 SHAPES = ((32, 1000, 128), (64, 500, 256))
 QUICK_SHAPES = ((32, 100, 128),)
 ROUNDS = {True: 1, False: 3}  # quick or not
+SECONDS = 3  # in each process
 
 
 def measure(backend: str, quick: bool) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def _in_process(backend: str, shape: tuple[int, ...], cores: int) -> dict[str, f
     """Milliseconds of training passes in a process that may use a few cores alone."""
     program = (
         f"import os; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}]); "
-        f"from benchmarks import cores; cores.run({backend!r}, {shape!r})"
+        f"from benchmarks import cores; cores.run({backend!r}, {shape!r}, {SECONDS!r})"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
@@ -108,12 +109,12 @@ def _in_process(backend: str, shape: tuple[int, ...], cores: int) -> dict[str, f
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run(backend: str, shape: tuple[int, ...]) -> None:
+def run(backend: str, shape: tuple[int, ...], seconds: float) -> None:
     """Times the layers, and prints their milliseconds."""
     from benchmarks.__main__ import choose_kernels
 
     choose_kernels(backend)
     steps = make_steps(backend, WAYS[backend][0], BOTH, shape)
     first_calls(steps)
-    times = alternate(steps, seconds=3)
+    times = alternate(steps, seconds)
     print(json.dumps({name: 1e3 * statistics.median(each) for name, each in times.items()}))

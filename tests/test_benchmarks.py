@@ -1,8 +1,8 @@
 """`python -m benchmarks` measures what has a target, and reports it; no test asserts a time."""
 
 import dataclasses
+import gc
 import json
-import os
 import subprocess
 import sys
 
@@ -13,6 +13,7 @@ pytest.importorskip("matplotlib")
 from benchmarks import __main__ as program
 from benchmarks import cores, growth, layers, report, steps, targets, time_batched, training
 from tests.compiled import BACKEND
+from tests.processes import environment
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def results(module_patch):
     one_core = dict.fromkeys(("limit", *layers.LAYERS), 1.5)
     module_patch.setattr(cores, "_in_process", lambda backend, shape, count: one_core)
     module_patch.setattr(time_batched, "SHAPE", (2, 3, 8, 8, 1))
+    module_patch.setattr(gc, "collect", int)  # a suite has much in memory
     for module in (layers, growth, time_batched, cores):
         module_patch.setattr(module, "alternate", once)
     return json.loads(json.dumps(program.measure(BACKEND, True), default=dataclasses.asdict))
@@ -135,12 +137,27 @@ def test_targets_of_long_sequences_are_judged():
     assert [(goal.value, goal.target, goal.reached) for goal in goals] == expected
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="it compiles for a while")
-def test_cores_are_paired_in_processes_of_their_own(monkeypatch):
-    monkeypatch.setattr(cores, "alternate", once)
-    found = cores._one_against_two(BACKEND, (2, 3, 4), rounds=1)
-    if len(os.sched_getaffinity(0)) > 1:
-        assert set(found) == {"limit", *layers.LAYERS}
+@pytest.mark.skipif(BACKEND != "jax", reason="one backend is enough, and this one starts soonest")
+def test_a_process_of_its_own_times_every_layer_on_few_cores(monkeypatch):
+    monkeypatch.setattr(cores, "SECONDS", 0)
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    found = cores._in_process(BACKEND, (2, 3, 4), 1)
+    assert set(found) == {"limit", *layers.LAYERS}
+    assert all(milliseconds > 0 for milliseconds in found.values())
+
+
+def test_one_core_is_paired_with_two(monkeypatch):
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda process: {0, 1})
+    taken = {1: 3.0, 2: 2.0}
+    monkeypatch.setattr(
+        cores,
+        "_in_process",
+        lambda backend, shape, count: dict.fromkeys(("limit", *layers.LAYERS), taken[count]),
+    )
+    found = cores._one_against_two(BACKEND, (2, 3, 4), rounds=2)
+    assert {name: spread.median for name, spread in found.items()} == dict.fromkeys(
+        ("limit", *layers.LAYERS), 1.5
+    )
 
 
 def test_memory_is_that_of_a_process_which_trains(capsys):
