@@ -293,7 +293,8 @@ def fresh(function):
 @pytest.mark.parametrize("setting", SETTINGS[:-1] if BACKEND == "torch" else ["native"])
 def test_every_kernel_agrees_with_the_portable_one(setting, mode, rng):
     # Of Numba on the others, `test_numba_jax.py` and `test_numba_tensorflow.py`.
-    assert_kernels_agree(rng, setting, (2, 7, 2, 3), mode, portable_mode=mode)
+    time = 50 if BACKEND == "torch" else 7  # which on PyTorch is several blocks of steps
+    assert_kernels_agree(rng, setting, (2, time, 2, 3), mode, portable_mode=mode)
 
 
 def test_the_portable_kernel_has_the_gradients_of_its_operations(rng):
