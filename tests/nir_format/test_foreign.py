@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from keras_spiking.nir import from_nir
 
 DATA = Path(__file__).parents[1] / "data"
 
 
+@pytest.mark.slow
 def test_a_network_of_sinabs_gives_its_spikes():
     expected = np.load(DATA / "sinabs.npz")
     assert expected["outputs"].max() > 4  # spikes in one step

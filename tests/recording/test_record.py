@@ -63,7 +63,7 @@ def test_every_layer_is_recorded_bit_for_bit(rng):
     with keras.RematScope(mode="full"):
         model = keras.Model(inputs, outputs)
 
-    data = samples(rng)
+    data = samples(rng)[:4]  # batches of the same size, which compile once
     data[1, 4:] = 0  # which is masked
     recording = quiet(model, data, quantities=ALL, batch_size=2)
     assert set(recording) == {*outputs, "branches/one"}
@@ -72,13 +72,13 @@ def test_every_layer_is_recorded_bit_for_bit(rng):
     for name, expected in recording.outputs.items():
         layer = recording[name]
         found = layer.spikes if layer.outputs is None else layer.outputs
-        assert found.shape == (SAMPLES, STEPS, UNITS)
+        assert found.shape == data.shape
         found = found[:, -1] if name in ("last", "smooth") else found
         found = found[:, ::-1] if name == "both/backward_turn" else found
         np.testing.assert_array_equal(found, expected, name)
 
     np.testing.assert_array_equal(recording["random"].mask, np.any(data != 0, -1))
-    assert recording["random"].mask.sum() < SAMPLES * STEPS
+    assert not recording["random"].mask.all()
     assert recording["last"].mask is None
     np.testing.assert_array_equal(recording["last"].inputs, data)
     np.testing.assert_array_equal(recording["both/backward_turn"].inputs, data[:, ::-1])
@@ -222,6 +222,7 @@ def test_layers_and_quantities_are_chosen(rng, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_memory_is_known_before_it_runs(rng):
     model = keras.Sequential([keras.Input((None, UNITS)), spiking(name="spikes")])
     model.add(keras.layers.GlobalAveragePooling1D())

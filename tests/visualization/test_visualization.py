@@ -20,6 +20,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.colors import to_hex  # noqa: E402
 
+pytestmark = pytest.mark.slow  # no backend is used
+
 BLUE, ORANGE, GREEN, LIGHT_BLUE = "#0072b2", "#e69f00", "#009e73", "#56b4e9"
 
 
