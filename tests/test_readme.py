@@ -19,6 +19,9 @@ def block(language, heading=""):
     return re.sub(r"^    ", "", found.group(1), flags=re.MULTILINE).strip()
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="its output is that of TensorFlow"
+)
 def test_example_prints_what_it_says(capsys):
     exec(compile(block("python"), str(README), "exec"), {})  # noqa: S102
     printed = capsys.readouterr().out.strip()
@@ -26,11 +29,10 @@ def test_example_prints_what_it_says(capsys):
     assert accuracy > 0.85
     assert rate > 1
     assert re.search(r"spikes in each step:( \d+){20}$", printed)
-    if keras.backend.backend() == "tensorflow":
-        # The last digits depend on the processor.
-        said = block("text")
-        assert accuracy == pytest.approx(float(re.search(r"cy (\S+)", said)[1]), abs=0.05)
-        assert re.sub(r"\d", "", printed) == re.sub(r"\d", "", said)
+    # The last digits depend on the processor.
+    said = block("text")
+    assert accuracy == pytest.approx(float(re.search(r"cy (\S+)", said)[1]), abs=0.05)
+    assert re.sub(r"\d", "", printed) == re.sub(r"\d", "", said)
 
 
 @pytest.mark.slow
