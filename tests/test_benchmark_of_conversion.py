@@ -18,6 +18,13 @@ pytestmark = pytest.mark.skipif(
 STEPS = (1, 2, 4)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_compiled(monkeypatch):
+    """For so little data it takes longer than to run."""
+    eagerly = property(lambda model: True, lambda model, value: None)
+    monkeypatch.setattr(keras.Model, "run_eagerly", eagerly)
+
+
 @pytest.fixture(scope="module")
 def images():
     return np.random.default_rng(0).random((20, 28, 28, 1), dtype="float32")
