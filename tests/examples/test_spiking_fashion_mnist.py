@@ -324,6 +324,7 @@ def test_example_runs_from_data_to_table_and_figures(write_data, monkeypatch, tm
     pytest.importorskip("matplotlib")
     monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "tensorflow"))
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    monkeypatch.setattr(spiking_fashion_mnist, "EXAMPLE_IMAGES", 2)
     data, output = write_data("a place/data"), tmp_path / "a place" / "output"
     arguments = ["--data", str(data), "--epochs", "1", "--output", str(output)]
     spiking_fashion_mnist.main(arguments)
