@@ -112,7 +112,11 @@ def test_a_backup_goes_on_as_if_never_stopped(kind, stop, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "suffix"), [("arrays", ".keras"), ("stream", ".weights.h5")], ids=["model", "weights"]
+    ("kind", "suffix"),
+    [
+        pytest.param("arrays", ".keras", id="model"),
+        pytest.param("stream", ".weights.h5", id="weights", marks=pytest.mark.slow),
+    ],
 )
 def test_a_checkpoint_goes_on_as_if_never_stopped(kind, suffix, tmp_path):
     data = stream() if kind == "stream" else None
