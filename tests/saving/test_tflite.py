@@ -10,6 +10,7 @@ import pytest
 import keras_spiking
 from tests import reference
 from tests.compiled import BACKEND
+from tests.processes import environment
 from tests.saving.test_export import streaming_archive
 
 pytestmark = [
@@ -107,7 +108,7 @@ def test_a_file_that_keras_writes_runs_without_this_library(tmp_path):
     model().export(str(tmp_path / "model.tflite"), format="litert", verbose=False)
     np.save(tmp_path / "inputs.npy", signals(2, 30))
     command = [sys.executable, "-c", ELSEWHERE]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    ran = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
     close(np.load(tmp_path / "outputs.npy"), expected(signals(2, 30)))
 
