@@ -140,7 +140,7 @@ def test_a_regularizer_cannot_name_any_callable(config, load_changed):
         ("spikes", "initial_voltage", [[0.1], [0.1, 0.2]]),
         ("spikes", "initial_voltage", ["0.1"]),
         ("spikes", "initial_voltage", [0.5] * 3),
-        ("spikes", "initial_voltage", [[0.5] * 1000] * 1000),
+        ("spikes", "initial_voltage", [[0.5] * 100] * 100),
         ("spikes", "initial_voltage", None),
         ("spikes", "activation", 3),
         ("spikes", "stateful", 1),
