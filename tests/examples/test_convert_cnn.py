@@ -49,6 +49,7 @@ def test_example_runs_and_writes_reports_and_a_figure(tmp_path, capsys, monkeypa
     assert (tmp_path / "conversion.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_penalty_is_that_of_the_spikes(rng):
     import keras_spiking
 

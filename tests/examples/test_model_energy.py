@@ -54,6 +54,7 @@ def test_compares_models_with_and_without_spikes(data, tmp_path, capsys):
     assert (tmp_path / "energy_comparison.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_says_what_it_does():
     command = [sys.executable, EXAMPLES / "model_energy.py", "--help"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout

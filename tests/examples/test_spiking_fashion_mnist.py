@@ -88,6 +88,7 @@ class TestSubset:
         assert "MIT" in licence
         assert "Zalando SE" in licence
 
+    @pytest.mark.slow
     def test_script_makes_the_same_files_again(self, tmp_path):
         source = fashion_mnist.SUBSET_DIRECTORY
         run_script("data/make_subset.py", source, "--output", tmp_path, cwd=tmp_path)
@@ -289,6 +290,7 @@ class TestCommandLine:
         parsed = spiking_fashion_mnist.make_parser().parse_args(arguments)
         assert command_line.choose_epochs(parsed, is_full)[0] == epochs
 
+    @pytest.mark.slow
     def test_helps_from_any_directory(self, tmp_path):
         helped = run_script("spiking_fashion_mnist.py", "--help", cwd=tmp_path)
         for option in (

@@ -41,6 +41,7 @@ def test_ends_where_outputs_differ(monkeypatch):
         streaming.main(["--backend", BACKEND, "--steps", "100", "--units", "4"])
 
 
+@pytest.mark.slow
 def test_says_what_it_does():
     command = [sys.executable, EXAMPLES / "streaming.py", "--help"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout

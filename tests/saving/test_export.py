@@ -198,6 +198,7 @@ def test_an_onnx_file_gives_the_same(tmp_path):
 @pytest.mark.skipif(BACKEND != "jax", reason="of fixed shapes, for jax")
 @pytest.mark.filterwarnings("ignore")
 def test_an_onnx_file_of_fixed_shapes_gives_the_same(tmp_path):
+    pytest.importorskip("jax2onnx")
     keras_spiking.config.set_kernels("portable")
     original = model(initial_voltage=0.25, time=7)
     signature = [keras.InputSpec(shape=(3, 7, UNITS), dtype="float32")]
@@ -231,6 +232,7 @@ def with_fixed_voltage(layer):
     return type(layer).from_config(config)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_random_voltage_is_replaced_for_onnx(tmp_path):
     random = model(seed=1)
