@@ -29,7 +29,7 @@ def test_wrong_data_ends_at_once(tmp_path, capsys):
 
 
 @pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="it is the same on every backend, and long"
+    keras.backend.backend() != "tensorflow", reason="it is the same on every backend, and long"
 )
 def test_example_runs_and_writes_reports_and_a_figure(tmp_path, capsys, monkeypatch):
     subset = fashion_mnist.read_directory(fashion_mnist.SUBSET_DIRECTORY, "subset").first(128, 20)
