@@ -68,8 +68,8 @@ def _summed_activation(
     if len(states) > 1:
         summed = summed + (states[0] + states[1])[:, None]
         steps = steps + states[2].reshape(len(inputs), *[1] * (inputs.ndim - 1))
-    scale = neuron.per_step * np.maximum(steps, 1)
-    return scale * neuron.activation(summed / scale)
+    means = summed / (neuron.per_step * np.maximum(steps, 1))
+    return neuron.per_step * steps * neuron.activation(means)
 
 
 def _on_grid(neuron: Neuron, rates: np.ndarray) -> np.ndarray:
