@@ -1,5 +1,7 @@
 """Runs a function of tensors eagerly, and compiled by the backend, on any of the three."""
 
+import contextlib
+
 import keras
 import numpy as np
 
@@ -16,6 +18,22 @@ MODES = {
     "jax": ("eager", "jit"),
     "torch": ("eager",),
 }[BACKEND]
+
+# On JAX each eager operation compiles for each shape, which takes longer than all of them at once.
+QUICK = "jit" if BACKEND == "jax" else "eager"
+
+
+def double_precision():
+    """Where numbers may be float64, which JAX needs to be told."""
+    if BACKEND != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64
+
+    return enable_x64()
 
 
 def run(function, *arrays, mode="eager"):

@@ -1,9 +1,7 @@
 """Where numbers end: nothing at all, huge, tiny, not finite, half and double precision."""
 
-import os
+import contextlib
 import re
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -13,20 +11,13 @@ from keras import ops
 import keras_spiking
 from keras_spiking import Alpha, Lowpass, SpikingActivation, kernels
 from tests import reference
-from tests.compiled import BACKEND, MODES, SETTINGS, gradients
+from tests.compiled import BACKEND, MODES, QUICK, SETTINGS, double_precision, gradients
 from tests.compiled import run as run_function
 from tests.kernels.test_kernels import spikes_in_integers
 from tests.layers.cases import MAKERS, every_layer, run
 
 every_kernel = pytest.mark.parametrize("kernel", SETTINGS)
 every_filter = pytest.mark.parametrize("make", [Lowpass, Alpha])
-double = pytest.mark.skipif(
-    BACKEND == "jax" and not os.environ.get("JAX_ENABLE_X64"),
-    reason="JAX computes in float32 unless x64 mode is on: run in a process of its own, below",
-)
-
-# On JAX each eager operation compiles for each shape, which takes longer than all of them at once.
-QUICK = "jit" if BACKEND == "jax" else "eager"
 
 
 @every_kernel
@@ -88,7 +79,7 @@ LARGE = [2.0**22 + 0.5, 2.0**24 + 2, 1e9, 1e17, 2.0**31, 2.0**63, 1e30, 1e35, 3.
 
 
 @every_kernel
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=double)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_large_counts_are_whole_numbers_of_the_right_sign(dtype, kernel):
     keras_spiking.config.set_kernels(kernel)
     large = np.array([*LARGE, *(-np.array(LARGE)), 0.75], dtype)
@@ -98,7 +89,8 @@ def test_large_counts_are_whole_numbers_of_the_right_sign(dtype, kernel):
     counts, final = spikes_in_integers(
         np.clip(increments.astype("float64"), -most, most), voltage, grid
     )
-    got, end = run_function(kernels.integrate_and_fire, increments, voltage)
+    with double_precision() if dtype == "float64" else contextlib.nullcontext():
+        got, end = run_function(kernels.integrate_and_fire, increments, voltage)
     np.testing.assert_array_equal(got, counts)
     np.testing.assert_array_equal(end, final)
 
@@ -208,40 +200,24 @@ def test_what_a_mask_leaves_out_reaches_no_gradient(make, value, rng):
         np.testing.assert_array_equal(got, each)
 
 
-@double
 @pytest.mark.parametrize("name", ["spiking", "lowpass", "alpha"])
 def test_double_precision_is_that(name, rng):
     inputs = rng.normal(size=(2, 200, 3))
-    if name == "spiking":
-        layer = SpikingActivation("linear", dt=0.3, dtype="float64", return_state=True)
-        voltage = rng.uniform(size=(2, 3))
-        outputs, state = run(layer, inputs, initial_state=voltage)
-        expected, end = reference.integrate_and_fire(inputs, 0.3, voltage)
-    else:
-        layer = MAKERS[name](dtype="float64", return_state=True)
-        outputs, state = run(layer, inputs)
-        oracle = {"lowpass": reference.lowpass, "alpha": reference.alpha}[name]
-        # On TensorFlow, Keras rounds a constant initializer to float32.
-        level, tau = (ops.convert_to_numpy(weight) for weight in layer.weights)
-        expected, end = oracle(inputs, 0.03, tau, level)
+    with double_precision():
+        if name == "spiking":
+            layer = SpikingActivation("linear", dt=0.3, dtype="float64", return_state=True)
+            voltage = rng.uniform(size=(2, 3))
+            outputs, state = run(layer, inputs, initial_state=voltage)
+            expected, end = reference.integrate_and_fire(inputs, 0.3, voltage)
+        else:
+            layer = MAKERS[name](dtype="float64", return_state=True)
+            outputs, state = run(layer, inputs)
+            oracle = {"lowpass": reference.lowpass, "alpha": reference.alpha}[name]
+            # On TensorFlow, Keras rounds a constant initializer to float32.
+            level, tau = (ops.convert_to_numpy(weight) for weight in layer.weights)
+            expected, end = oracle(inputs, 0.03, tau, level)
     np.testing.assert_allclose(outputs, expected, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(state, end, rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.skipif(BACKEND != "jax", reason="only JAX needs to be told, before it starts")
-def test_double_precision_on_jax():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    environment = {**os.environ, "JAX_ENABLE_X64": "1"}
-    for name in [each for each in environment if each.startswith(("PYTEST_", "COV_"))]:
-        del environment[name]
-    ran = subprocess.run(
-        [*command, "--whole", "-k", "double_precision_is_that or float64"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stdout
-    assert f"{3 + len(SETTINGS)} passed" in ran.stdout
 
 
 @pytest.mark.parametrize("value", [1e-40, 1e300])

@@ -13,12 +13,10 @@ import keras_spiking
 from keras_spiking import kernels
 from keras_spiking.kernels import portable
 from keras_spiking.kernels.contract import Filter
-from tests.compiled import BACKEND, MODES, SETTINGS, finite_differences, gradients, run
+from tests.compiled import BACKEND, MODES, QUICK, SETTINGS, finite_differences, gradients, run
 
 every_mode = pytest.mark.parametrize("mode", MODES)
 both_layouts = pytest.mark.parametrize("time_axis", [0, 1])
-# How to compute what is expected. Eager JAX compiles every operation for itself.
-QUICKLY = "jit" if BACKEND == "jax" else "eager"
 GRID = 2**23
 
 
@@ -249,7 +247,7 @@ def loss_of_levels(kernel, upstream):
     return loss
 
 
-def assert_kernels_agree(rng, ours, shape, mode="eager", portable_mode=QUICKLY):
+def assert_kernels_agree(rng, ours, shape, mode="eager", portable_mode=QUICK):
     """Holds a choice of `set_kernels` against the portable one, forwards and backwards."""
     modes = {ours: mode, "portable": portable_mode}
     increments = rng.normal(size=shape).astype("float32")
@@ -304,7 +302,7 @@ def test_the_portable_kernel_has_the_gradients_of_its_operations(rng):
         upstream = rng.normal(size=(order, *arrays[0].shape)).astype("float32")
         got = gradients(loss_of_levels(as_kernel(kernels, order), upstream), *arrays)
         loss = loss_of_levels(as_kernel(portable, order), upstream)
-        expected = gradients(loss, *arrays, mode=QUICKLY)
+        expected = gradients(loss, *arrays, mode=QUICK)
         for index, (one, other) in enumerate(zip(got, expected, strict=True)):
             if (order, index) != (1, 2):
                 np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
@@ -424,7 +422,7 @@ def test_edges_of_the_grid_are_exact(dtype, units, setting, rng):
 def assert_spikes_as_portable(setting, increments, voltage, time_axis):
     results = []
     arrays = layout(increments, time_axis), voltage
-    for each, mode in ((setting, "eager"), ("portable", QUICKLY)):
+    for each, mode in ((setting, "eager"), ("portable", QUICK)):
         keras_spiking.config.set_kernels(each)
         fire = fresh(functools.partial(kernels.integrate_and_fire, time_axis=time_axis))
         results.append(run(fire, *arrays, mode=mode))

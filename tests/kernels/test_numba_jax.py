@@ -14,9 +14,8 @@ from keras import ops
 import keras_spiking
 from keras_spiking import kernels
 from keras_spiking.kernels import cpu, parallel
-from tests.compiled import BACKEND, run
+from tests.compiled import BACKEND, QUICK, run
 from tests.kernels.test_kernels import (
-    QUICKLY,
     as_kernel,
     assert_kernels_agree,
     both_layouts,
@@ -62,7 +61,7 @@ def with_kernels(setting, function, *arguments):
     """What a choice of kernels gives for a function, which is compiled anew."""
     keras_spiking.config.set_kernels(setting)
     try:
-        return run(lambda *each: function(*each), *arguments, mode=QUICKLY)
+        return run(lambda *each: function(*each), *arguments, mode=QUICK)
     finally:
         keras_spiking.config.set_kernels("numba")
 

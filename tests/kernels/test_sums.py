@@ -6,8 +6,7 @@ import pytest
 from keras import ops
 
 from keras_spiking import config, kernels
-from tests.compiled import MODES, gradients, run
-from tests.kernels.test_kernels import QUICKLY
+from tests.compiled import MODES, QUICK, gradients, run
 
 DTYPES = ["float32"] if keras.backend.backend() == "jax" else ["float32", "float64"]
 
@@ -19,7 +18,7 @@ def portable():
     def with_portable(function, *arguments):
         config.set_kernels("portable")
         try:
-            return function(*arguments, mode=QUICKLY)
+            return function(*arguments, mode=QUICK)
         finally:
             config.set_kernels("auto")
 

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_spiking import Alpha, AlphaCell, Lowpass, LowpassCell
 from tests import reference
-from tests.compiled import MODES, finite_differences, gradients
+from tests.compiled import MODES, QUICK, finite_differences, gradients
 from tests.layers.cases import run
 
 FOLDER = pathlib.Path(__file__).parents[1] / "data"
@@ -70,6 +70,7 @@ def test_equals_the_old_library(name, index, options):
         data["inputs"],
         data["initial_level"],
         data["tau"],
+        mode=QUICK,
     )
     for gradient, key in zip(got, ["inputs", "initial_level", "tau"], strict=True):
         close(gradient, data[f"grad_{key}"], 2e-4)
@@ -154,6 +155,7 @@ def test_impulse_response_is_that_of_the_transfer_function(name):
     close(response, np.diff(expected), 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tau", [0.01, 0.1, 1.0, 10.0])
 @every_filter
 def test_error_stays_small_over_10000_steps(name, tau, rng):
@@ -172,6 +174,7 @@ def test_error_stays_small_over_10000_steps(name, tau, rng):
     close(last, expected[:, -1], 1e-5)
 
 
+@pytest.mark.slow
 @every_filter
 def test_unit_gain_and_linear(name, rng):
     layer = make(name, 0.02, dt=0.001)

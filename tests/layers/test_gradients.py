@@ -1,9 +1,5 @@
 """Gradients of every layer in float64 beside finite differences of the oracle, on every kernel."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -12,10 +8,7 @@ from scipy.special import erf
 
 import keras_spiking
 from tests import reference
-from tests.compiled import BACKEND, SETTINGS, finite_differences, gradients
-
-IS_FLOAT32 = BACKEND == "jax" and os.environ.get("JAX_ENABLE_X64") != "1"
-in_float64 = pytest.mark.skipif(IS_FLOAT32, reason="JAX runs these in a process of their own")
+from tests.compiled import QUICK, SETTINGS, double_precision, finite_differences, gradients
 
 DT = 0.02
 STEP = 3e-6  # of the differences
@@ -28,13 +21,10 @@ FILTERS = {
 }
 
 
-@pytest.mark.skipif(not IS_FLOAT32, reason="only JAX needs a process for float64")
-def test_jax_passes_all_of_these_in_a_process_with_float64():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    environment = {**os.environ, "JAX_ENABLE_X64": "1"}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout
-    assert "6 passed, 1 skipped" in ran.stdout  # the skipped one is this
+@pytest.fixture(autouse=True)
+def in_float64():
+    with double_precision():
+        yield
 
 
 def close(actual, expected):
@@ -43,7 +33,6 @@ def close(actual, expected):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7 * np.abs(other).max())
 
 
-@in_float64
 @pytest.mark.parametrize("masked", [False, True], ids=["all steps", "masked"])
 @pytest.mark.parametrize("sequences", [True, False], ids=["sequence", "last output"])
 @pytest.mark.parametrize("name", FILTERS)
@@ -73,7 +62,7 @@ def test_filter_from_its_initial_level(name, sequences, masked, rng):
     expected = [finite_differences(expected_loss, arrays, index, STEP) for index in range(3)]
     for kernels in SETTINGS:
         keras_spiking.config.set_kernels(kernels)
-        close(gradients(loss, *arrays), expected)
+        close(gradients(loss, *arrays, mode=QUICK), expected)
 
 
 def oracle_from_state(name, x, tau, state):
@@ -82,7 +71,6 @@ def oracle_from_state(name, x, tau, state):
     return reference.alpha(x, DT, tau, None, state=state)
 
 
-@in_float64
 @pytest.mark.parametrize("name", FILTERS)
 def test_filter_from_a_given_state(name, rng):
     layer_class, _, shape = FILTERS[name]
@@ -105,7 +93,7 @@ def test_filter_from_a_given_state(name, rng):
     expected = [finite_differences(expected_loss, arrays, index, STEP) for index in range(3)]
     for kernels in SETTINGS:
         keras_spiking.config.set_kernels(kernels)
-        for_x, for_level, *others = gradients(loss, x, LEVEL.reshape(shape), tau, state)
+        for_x, for_level, *others = gradients(loss, x, LEVEL.reshape(shape), tau, state, mode=QUICK)
         close([for_x, *others], expected)
         np.testing.assert_array_equal(for_level, np.zeros(shape))
 
@@ -120,7 +108,6 @@ ACTIVATIONS = {
 }
 
 
-@in_float64
 @pytest.mark.parametrize("masked", [False, True], ids=["all steps", "masked"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_spikes_pass_the_gradient_of_the_activation(name, masked, rng):
@@ -144,6 +131,6 @@ def test_spikes_pass_the_gradient_of_the_activation(name, masked, rng):
     expected = finite_differences(expected_loss, [x], 0, STEP)
     for kernels in SETTINGS:
         keras_spiking.config.set_kernels(kernels)
-        for_x, for_voltage = gradients(loss, x, voltage)
+        for_x, for_voltage = gradients(loss, x, voltage, mode=QUICK)
         close([for_x], [expected])
         np.testing.assert_array_equal(for_voltage, np.zeros_like(voltage))

@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_spiking
 from tests import reference
-from tests.compiled import MODES, SETTINGS, finite_differences, gradients, slope
+from tests.compiled import MODES, QUICK, SETTINGS, finite_differences, gradients, slope
 
 DT = 0.02
 STEP = 1e-5  # of the differences
@@ -35,7 +35,10 @@ def penalty_of_a_filter(oracle, weights):
 
 @pytest.mark.parametrize(
     ("mode", "kernels"),
-    [*((mode, "native") for mode in MODES[1:]), *((MODES[0], each) for each in SETTINGS)],
+    [
+        *((mode, "native") for mode in MODES),
+        *((QUICK, each) for each in SETTINGS if each != "native"),
+    ],
 )
 @pytest.mark.parametrize("sequences", [True, False], ids=["sequence", "last output"])
 @pytest.mark.parametrize("name", FILTERS)

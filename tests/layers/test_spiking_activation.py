@@ -13,7 +13,7 @@ from keras import ops
 import keras_spiking
 from keras_spiking import SpikingActivation, SpikingActivationCell
 from tests import reference
-from tests.compiled import MODES, gradients
+from tests.compiled import MODES, QUICK, gradients
 from tests.compiled import run as run_function
 from tests.layers.cases import run
 
@@ -41,6 +41,7 @@ def test_equals_the_old_library(index, options):
     (gradient,) = gradients(
         lambda x: ops.sum(layer(x, initial_state=ops.array(voltage), training=True) * weights),
         inputs,
+        mode=QUICK,
     )
     expected = DATA[f"{index}.grad_inputs"]
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
