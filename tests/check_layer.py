@@ -61,7 +61,8 @@ def _check_model(make, inputs, tmp_path, exact):
     assert model.output_shape == (None, None, *inputs.shape[2:])
     expected = run(make(), inputs)
     assert_same(model.predict(inputs, verbose=0), expected, exact)
-    assert_same(model.predict(inputs[:2, :4], verbose=0), run(make(), inputs[:2, :4]), exact)
+    part = inputs[:1, :6]
+    assert_same(model.predict(part, verbose=0), run(make(), part), exact)
 
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
