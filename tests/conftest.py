@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import gc
 import importlib.metadata
 import itertools
 import os
@@ -100,6 +101,17 @@ def fresh_session():
     keras_spiking.config.set_kernels("auto")
     keras.config.set_dtype_policy("float32")
     keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture
+def fit_fails():
+    """For tests in which `fit` raises: its data are collected at once.
+
+    Whatever collects them later, on TensorFlow, waits for them as long as they lay there.
+    """
+    yield
+    if keras.backend.backend() == "tensorflow":
+        gc.collect()
 
 
 @pytest.fixture

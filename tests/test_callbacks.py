@@ -371,6 +371,7 @@ def test_refuses_a_scheduler_that_cannot_be_called(scheduler):
         DtScheduler(keras.Variable(1.0), scheduler)
 
 
+@pytest.mark.usefixtures("fit_fails")
 @pytest.mark.parametrize("value", [0, -0.5, 0.0])
 def test_refuses_steps_that_are_not_positive(value):
     dt = keras.Variable(1.0)
@@ -383,6 +384,7 @@ def test_refuses_steps_that_are_not_positive(value):
         fit(make_model(dt), callback, batches(2))
 
 
+@pytest.mark.usefixtures("fit_fails")
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_refuses_steps_that_are_not_finite(value):
     dt = keras.Variable(1.0)
@@ -391,6 +393,7 @@ def test_refuses_steps_that_are_not_finite(value):
     assert number(dt) == 1.0
 
 
+@pytest.mark.usefixtures("fit_fails")
 @pytest.mark.parametrize("value", [None, "0.1", [0.1, 0.2], np.array([0.1]), True])
 def test_refuses_steps_that_are_no_numbers(value):
     dt = keras.Variable(1.0)

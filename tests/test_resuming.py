@@ -95,6 +95,7 @@ def run_without_a_stop(kind):
 
 
 # Stopped at the beginning of an epoch, or in its midst: at an epoch and a batch.
+@pytest.mark.usefixtures("fit_fails")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "stop"),
@@ -136,6 +137,7 @@ def test_a_checkpoint_goes_on_as_if_never_stopped(kind, suffix, tmp_path):
     assert_same_weights(again.get_weights(), model.get_weights())
 
 
+@pytest.mark.usefixtures("fit_fails")
 def test_a_callback_that_saw_an_epoch_cut_short_begins_it_again():
     model, dt = resuming.make_model()
     resuming.compile_model(model)
