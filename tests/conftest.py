@@ -7,23 +7,25 @@ import importlib.metadata
 import itertools
 import os
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-# Torch crashes if TensorFlow is imported first.
-with contextlib.suppress(ImportError):
-    import torch  # noqa: F401
-
-import keras
 import numpy as np
 import pytest
 
-import keras_spiking
-
-keras.config.disable_traceback_filtering()
-
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _IN_PAIRS = "tests/kernels", "tests/test_numbers", "tests/test_floatx"
+
+
+def pytest_sessionstart(session):
+    has_workers = session.config.getoption("dist", "no") != "no"
+    if has_workers and "PYTEST_XDIST_WORKER" not in os.environ:
+        return  # This process runs no test, so it waits for no import.
+    # Torch crashes if TensorFlow is imported first.
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401
+    import keras
+
+    keras.config.disable_traceback_filtering()
 
 
 def pytest_addoption(parser):
@@ -41,7 +43,7 @@ def pytest_collection_modifyitems(config, items):
     types of numbers, every pair of two parameters' values remains, and elsewhere every value.
     Only PyTorch measures the coverage of everything, for that takes time; the others, of kernels.
     """
-    if keras.backend.backend() == "torch":
+    if BACKEND == "torch":
         return
     for item in items:
         if not item.nodeid.startswith("tests/kernels"):
@@ -89,12 +91,16 @@ def pytest_report_header():
     names = ("keras", "numpy", "tensorflow", "tensorflow_cpu", "jax", "torch")
     found = {each.name.lower(): each.version for each in importlib.metadata.distributions()}
     versions = [f"{name} {found[name]}" for name in names if name in found]
-    return f"{keras.backend.backend()}: {', '.join(versions)}"
+    return f"{BACKEND}: {', '.join(versions)}"
 
 
 @pytest.fixture(autouse=True)
 def fresh_session():
     """Starts each test from the same seeds and settings."""
+    import keras
+
+    import keras_spiking
+
     keras.utils.set_random_seed(0)
     yield
     keras_spiking.default.dt = 0.001
@@ -110,7 +116,7 @@ def fit_fails():
     Whatever collects them later, on TensorFlow, waits for them as long as they lay there.
     """
     yield
-    if keras.backend.backend() == "tensorflow":
+    if BACKEND == "tensorflow":
         gc.collect()
 
 
