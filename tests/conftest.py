@@ -14,6 +14,8 @@ BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _IN_PAIRS = "tests/kernels", "tests/test_numbers", "tests/test_floatx"
+# What these test is made of Keras's operations and of our layers, which are tested everywhere.
+_ON_PYTORCH = "tests/conversion", "tests/energy"
 
 
 def pytest_sessionstart(session):
@@ -34,13 +36,17 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: compiles for long; runs on PyTorch, or with --whole")
+    config.addinivalue_line(
+        "markers", "every_backend: runs everywhere, unlike others in its folder"
+    )
 
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out what would only compile longer on TensorFlow and JAX. PyTorch runs everything.
 
-    Tests that are marked `slow` are left out, and most combinations of parameters. For kernels and
-    types of numbers, every pair of two parameters' values remains, and elsewhere every value.
+    Tests that are marked `slow` are left out, those of some folders unless they are marked
+    `every_backend`, and most combinations of parameters. For kernels and types of numbers, every
+    pair of two parameters' values remains, and elsewhere every value.
     Only PyTorch measures the coverage of everything, for that takes time; the others, of kernels.
     """
     if BACKEND == "torch":
@@ -52,13 +58,19 @@ def pytest_collection_modifyitems(config, items):
         return
     tests = collections.defaultdict(list)
     for item in items:
-        if not item.get_closest_marker("slow"):
+        if runs_everywhere(item):
             tests[item.nodeid.partition("[")[0]].append(item)
     kept = set()
     for name, cases in tests.items():
         kept.update(covering(cases, 2 if name.startswith(_IN_PAIRS) else 1))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
+
+
+def runs_everywhere(item):
+    if item.nodeid.startswith(_ON_PYTORCH):
+        return item.get_closest_marker("every_backend")
+    return not item.get_closest_marker("slow")
 
 
 def covering(cases, number):

@@ -30,6 +30,7 @@ def softmax(logits):
     return np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
 
 
+@pytest.mark.every_backend
 def test_figures_are_those_of_numpy(rng):
     original = model()
     spiking = keras_spiking.convert(

@@ -141,6 +141,7 @@ def native(name):
     return functools.reduce(getattr, [*module.split("."), name], sys.modules[backend])
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "function",
     [
@@ -161,6 +162,7 @@ def test_a_final_softmax_is_seen_whatever_function_it_is(function, rng):
     np.testing.assert_array_equal(decided(model, [outputs])[0], outputs.argmax(axis=-1))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("function", [ops.sigmoid, native("sigmoid"), ops.hard_sigmoid])
 def test_a_final_sigmoid_is_seen_whatever_function_it_is(function, rng):
     model = classifier(layers.Dense(1, activation=function))

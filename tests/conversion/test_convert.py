@@ -76,7 +76,8 @@ MERGES = (layers.Add, layers.Subtract, layers.Multiply, layers.Maximum, layers.C
 
 
 # JAX and TensorFlow compile each of the models, twice.
-@settings(max_examples={"jax": 4, "tensorflow": 4, "torch": 20}[BACKEND], deadline=None)
+@pytest.mark.every_backend
+@settings(max_examples={"jax": 2, "tensorflow": 2, "torch": 20}[BACKEND], deadline=None)
 @given(
     blocks=st.lists(st.sampled_from(sorted(BLOCKS)), min_size=1, max_size=4),
     merge=st.sampled_from([None, *MERGES]),
@@ -129,6 +130,7 @@ def test_a_layer_may_be_the_activation_of_another(has_run, rng, tmp_path):
     np.testing.assert_array_equal(model.predict_on_batch(data), expected)
 
 
+@pytest.mark.every_backend
 def test_shared_and_nested_layers_and_several_inputs_and_outputs(rng, tmp_path):
     model = weird()
     data = data_for(model, rng)
@@ -292,6 +294,7 @@ def test_every_max_pooling_may_become_average_pooling(kind, rank, rng):
         assert_equal(spiking.predict_on_batch(data), model.predict_on_batch(data))
 
 
+@pytest.mark.every_backend
 def test_a_compiled_model_evaluates_and_trains_at_once(rng):
     data, labels = rng.normal(size=(64, 4)).astype("float32"), rng.integers(0, 3, size=64)
     model = sequential(
@@ -357,6 +360,7 @@ def test_a_seed_repeats_and_differs_between_layers(rng):
     assert len(set(seeds)) == 2
 
 
+@pytest.mark.every_backend
 def test_precision_of_layers_is_kept(rng):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = sequential((4,), layers.Dense(8, activation="relu"), layers.Dense(3))
@@ -371,6 +375,7 @@ def test_precision_of_layers_is_kept(rng):
     assert_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other), 0.05)
 
 
+@pytest.mark.every_backend
 def test_dt_may_be_a_variable_that_changes(rng):
     data = rng.normal(size=(5, 4)).astype("float32")
     model = small()

@@ -110,6 +110,7 @@ def test_a_nested_model_with_operations_may_be_called_twice(rng):
     assert result.output_error < 1e-3
 
 
+@pytest.mark.every_backend
 def test_operations_keep_their_precision(rng):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = functional((4,), lambda x: dense(ops.relu(layers.Dense(6)(x)) + dense(x), 3, None))

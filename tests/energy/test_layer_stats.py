@@ -10,6 +10,9 @@ from keras_spiking.conversion import rules
 from keras_spiking.energy import compute_layer_stats, layer_stats, register_layer
 from tests.compiled import BACKEND
 
+# CI runs the oldest Keras on TensorFlow alone, and what its layers do is counted here.
+pytestmark = [pytest.mark.every_backend] if BACKEND == "tensorflow" else []
+
 
 @pytest.fixture(autouse=True)
 def own_rules(monkeypatch):

@@ -195,6 +195,7 @@ def test_a_nested_model_casts_what_it_gets():
     assert rates[inner.get_layer("d")] == 7
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", ["column", "sparse", "frame", "dictionary", "list"])
 def test_data_may_be_whatever_predict_takes(kind, rng):
     wide, narrow = keras.Input((6,), name="wide"), keras.Input((1,), name="narrow")
@@ -223,6 +224,7 @@ def test_part_of_a_fixed_batch_is_enough_without_states(rng):
     assert rates[model.layers[0]] == pytest.approx(np.abs(data).mean(), rel=1e-5)
 
 
+@pytest.mark.every_backend
 def test_states_and_random_numbers_stay_as_they_were(rng):
     data = rng.uniform(0, 60, size=(4, 5, 3)).astype("float32")
     results = []

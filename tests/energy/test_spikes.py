@@ -131,6 +131,7 @@ def test_layers_without_weights_pass_spikes_on(name, rate_scale, rng):
     assert synops == pytest.approx(connections * spikes.mean() * STEPS * 27.1e-12, rel=1e-5)
 
 
+@pytest.mark.every_backend
 def test_a_convolution_behind_pooling_gets_the_spikes_that_numpy_counts(rng):
     """And so it costs more with more spikes, not less."""
     data = rng.uniform(-1, 4, (BATCH, *SHAPE)).astype("float32")
@@ -294,6 +295,7 @@ def test_spikes_of_two_time_steps_are_counted_each_in_its_own(rng):
     assert "counted in steps of 0.02, 0.05 s" in text
 
 
+@pytest.mark.every_backend
 def test_the_time_step_may_be_a_variable(rng):
     data = rng.normal(0, 20, (2, 8, 5)).astype("float32")
     dt = keras.Variable(DT, trainable=False)
@@ -305,6 +307,7 @@ def test_the_time_step_may_be_a_variable(rng):
     assert energy.spike_dts[made[-1]] == [pytest.approx(DT)]
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("between", [[], [layers.MaxPooling1D(2)]], ids=["directly", "pooled"])
 def test_they_stay_whole_numbers_in_half_precision(between, rng):
     dt = 0.003  # of which 1 / dt is no number of half precision
