@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_spiking import Alpha, Lowpass, SpikingActivation
-from tests.compiled import MODES
+from tests.compiled import BACKEND, MODES
 from tests.compiled import run as run_function
 from tests.layers.cases import assert_same, run
 
 BATCH, TIME = 4, 12
 
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=10 if BACKEND == "jax" else 20, deadline=None)
 fewer = settings(max_examples=5, deadline=None)  # where every example compiles
 every_filter = pytest.mark.parametrize("make", [Lowpass, Alpha])
 

@@ -10,6 +10,9 @@ torch = pytest.importorskip("torch")
 
 import keras_spiking.pytorch  # noqa: E402  (only where there is torch)
 
+# Every backend's kernels are held against one definition, in tests/kernels.
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("dt", [0.001, 0.013, 1.0])
 @pytest.mark.parametrize("features", [(5,), (2, 3)], ids=str)

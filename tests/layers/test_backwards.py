@@ -39,6 +39,7 @@ def both_ways(make, inputs, mask=None):
     return forwards, backwards
 
 
+@pytest.mark.slow
 @with_and_without_mask
 @pytest.mark.parametrize("return_sequences", [True, False])
 @every_layer
@@ -66,6 +67,7 @@ def test_the_mask_that_is_passed_on_is_turned_around_too(make):
     assert make(go_backwards=True, return_sequences=False).compute_mask(None, MASK) is None
 
 
+@pytest.mark.slow
 @with_and_without_mask
 @pytest.mark.parametrize("merge_mode", MERGED)
 @every_layer
@@ -136,6 +138,7 @@ def test_a_bidirectional_model_trains_saves_and_loads(make, rng, tmp_path):
     assert_same(clone.predict(inputs, verbose=0), expected)
 
 
+@pytest.mark.slow
 @every_layer
 def test_time_major_goes_backwards_only_where_no_sequence_is_returned(make, rng):
     words = "`go_backwards` goes with `time_major` only if not `return_sequences`.*time_major=False"

@@ -36,6 +36,7 @@ def test_inputs_need_a_time_axis_and_features(make, shape):
         make(time_major=True)(np.zeros(shape, "float32"))
 
 
+@pytest.mark.slow
 @every_layer
 def test_features_must_be_known_and_stay(make):
     stateful = {"stateful": True} if make in SPIKING else {}
@@ -64,6 +65,7 @@ def test_mask_must_be_batch_by_time(make):
             make()(np.zeros((2, 3, 4), "float32"), mask=np.ones(shape, bool))
 
 
+@pytest.mark.slow
 @every_layer
 def test_initial_state_must_be_the_cells(make):
     layer = make()

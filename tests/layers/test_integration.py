@@ -51,6 +51,7 @@ def test_equals_a_float64_loop(activation, negative_spikes, mode, rng):
     assert (spikes.min() >= 0) != negative_spikes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("negative_spikes", [True, False])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_masked_steps_count_for_nothing(activation, negative_spikes, rng):
@@ -70,6 +71,7 @@ def test_masked_steps_count_for_nothing(activation, negative_spikes, rng):
             np.testing.assert_array_equal(state[sample : sample + 1], other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_time_may_be_cut_anywhere_off_the_grid_too(activation, rng):
     inputs = rng.normal(size=(2, 300, 5)).astype("float32")
@@ -83,6 +85,7 @@ def test_time_may_be_cut_anywhere_off_the_grid_too(activation, rng):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "linear", "tanh"])
 def test_gradient_is_that_of_the_change_of_the_sum(activation, masked, rng):
@@ -109,6 +112,7 @@ def test_gradient_is_that_of_the_change_of_the_sum(activation, masked, rng):
         np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_without_spikes_training_sees_the_change_of_the_sum(activation, rng):
     inputs = rng.normal(size=(2, 9, 3)).astype("float32")
@@ -150,6 +154,7 @@ def test_sums_and_spikes_stop_at_2_to_the_24():
     np.testing.assert_array_equal(spikes.ravel(), [1, 2**24 - 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_what_is_not_a_number_spoils_its_own_step_alone(activation):
     inputs = np.array([[[3.0], [np.nan], [2.5]]], "float32")
@@ -225,6 +230,7 @@ def test_unknown_options_are_refused(make):
         make("relu", negative_spikes="yes")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 @pytest.mark.parametrize("scale", [1.0, [0.5, 3.0, 20.0]])
 def test_one_step_alone_is_the_first_of_many(activation, scale, rng):

@@ -41,6 +41,7 @@ def test_rate_scale_is_a_longer_step_bit_for_bit(variable, rng):
     )
 
 
+@pytest.mark.slow
 def test_rate_scale_leaves_training_without_spikes_and_gradients_alone(rng):
     inputs = rng.normal(size=(2, 6, 3)).astype("float32")
     layer = SpikingActivation("tanh", rate_scale=50.0, spiking_aware_training=False)
@@ -132,6 +133,7 @@ def test_spikes_of_each_channel_are_those_of_the_loop(rng):
     assert np.mean(np.abs(outputs * SCALES - expected) > 1e-2) < 0.01
 
 
+@pytest.mark.slow
 @every_activation
 @every_option
 def test_gradients_do_not_depend_on_the_scale_of_a_channel(options, activation, rng):
@@ -153,6 +155,7 @@ def test_gradients_do_not_depend_on_the_scale_of_a_channel(options, activation, 
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @every_option
 def test_training_without_spikes_has_no_scale(options, rng):
     inputs = rng.normal(size=(2, 6, 3)).astype("float32")

@@ -13,6 +13,8 @@ from tests.layers.cases import MAKERS, every_layer
 on_torch = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="Keras runs whole models again on torch alone"
 )
+# One that counts its random numbers, and one with weights.
+SOME = "spiking", "alpha"
 
 
 def fitted(make, scope, batches, **kwargs):
@@ -44,7 +46,13 @@ def assert_trains_alike(make, scope, batches, **kwargs):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-@every_layer
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, id=name, marks=[] if name in SOME else [pytest.mark.slow])
+        for name, make in MAKERS.items()
+    ],
+)
 def test_a_stateful_layer_that_runs_again_trains_as_one_that_does_not(make, batches):
     assert_trains_alike(make, keras.RematScope("full"), batches, stateful=True)
 

@@ -37,6 +37,7 @@ def test_outputs_average_to_the_layer_of_the_mean(make, features, mode, rng):
         np.testing.assert_allclose(outputs[:, :steps].mean(axis=1), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_linear_layer_sees_each_step(rng):
     inputs = rng.normal(size=(2, 9, 5)).astype("float32")
     dense = keras.layers.Dense(3, bias_initializer="ones")
@@ -44,6 +45,7 @@ def test_a_linear_layer_sees_each_step(rng):
     np.testing.assert_allclose(run(RunningAverage(dense), inputs), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True])
 def test_masked_steps_count_for_nothing(several, rng):
     inputs = rng.normal(size=(2, 8, 5)).astype("float32")
@@ -63,6 +65,7 @@ def test_masked_steps_count_for_nothing(several, rng):
         assert not outputs[sample, ~mask[sample]].any()
 
 
+@pytest.mark.slow
 def test_several_inputs_and_outputs_of_unknown_length(rng, tmp_path):
     left, right = keras.Input((5,)), keras.Input((5,))
     both = keras.Model(
@@ -82,6 +85,7 @@ def test_several_inputs_and_outputs_of_unknown_length(rng, tmp_path):
         np.testing.assert_allclose(maximum.mean(axis=1), np.maximum(*means), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(rng):
     inputs = rng.normal(size=(2, 6, 4)).astype("float32")
     weights = rng.normal(size=inputs.shape)
@@ -137,6 +141,7 @@ class Where(keras.layers.Layer):
         return shapes[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 def test_conditions_stand_as_they_are(masked, rng):
     inputs = rng.normal(size=(2, 7, 5)).astype("float32")
@@ -161,6 +166,7 @@ def test_conditions_stand_as_they_are(masked, rng):
         assert not conditions[sample, ~mask[sample]].any()
 
 
+@pytest.mark.slow
 def test_indices_stand_as_they_are():
     tokens = np.arange(24).reshape(2, 3, 4) % 7
     embedding = keras.layers.Embedding(7, 5)

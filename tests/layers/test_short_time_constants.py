@@ -55,6 +55,7 @@ def test_a_layer(name, sequences, kernels, mode, rng):
     assert_slopes_are_exact(name, layer, layer, shape, rng, sequences, mode)
 
 
+@pytest.mark.slow
 @every_filter
 def test_a_cell(name, rng):
     _, cell_class, shape = FILTERS[name]

@@ -116,6 +116,7 @@ def test_a_frozen_cell_freezes_its_activation():
         assert len(model.trainable_weights) == 1
 
 
+@pytest.mark.slow
 @every_layer
 def test_a_cell_has_the_dtype_that_a_map_of_policies_gives_its_layer(make):
     policy = keras.dtype_policies.DTypePolicyMap(

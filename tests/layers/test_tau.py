@@ -95,6 +95,7 @@ def test_the_shortest_trained_filter_passes_its_input_through(name):
     assert error < (5e-5 if name == "lowpass" else 5e-4)
 
 
+@pytest.mark.slow
 @every_filter
 def test_the_users_constraint_comes_first_and_is_what_shows(name):
     mean = keras_spiking.constraints.Mean()
@@ -134,6 +135,7 @@ def test_with_a_variable_dt_only_what_is_not_positive_is_put_back(name):
         np.testing.assert_allclose(train(model, inputs, inputs, 1), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @every_filter
 def test_a_schedule_of_dt_does_not_move_the_time_constants_that_are_short_beside_it(name):
     dt = keras.Variable(1.0)
@@ -157,6 +159,7 @@ def test_what_does_not_train_keeps_any_tau(name):
         np.testing.assert_array_equal(train(model, inputs, inputs, 2), weights_of(name, -1.0))
 
 
+@pytest.mark.slow
 @every_filter
 def test_what_is_no_number_is_not_hidden(name):
     model = model_of(FILTERS[name][0](0.005, dt=DT), keras.optimizers.SGD(0.1))

@@ -83,6 +83,7 @@ def test_equals_the_layer_at_each_step(make, features, rng):
     assert len(wrapper.trainable_weights) == len(layer.trainable_weights)
 
 
+@pytest.mark.slow
 def test_one_layer_runs_at_any_length_and_batch_size(rng):
     make, features = CASES["convolution"]
     layer = make()
@@ -134,6 +135,7 @@ def test_compiled_is_eager(name, mode, rng):
         assert_same(run_compiled(wrapper, inputs, mode=mode), step_by_step(layer, inputs))
 
 
+@pytest.mark.slow
 @every_case
 def test_shapes_are_known_where_they_can_be(make, features):
     sizes = run(make(), np.zeros((1, *features), "float32")).shape[1:]
@@ -194,6 +196,7 @@ def test_fits_with_unknown_batch_and_time(rng):
     assert model.predict(inputs, verbose=0).shape == (2, 1)
 
 
+@pytest.mark.slow
 def test_fits_eagerly(rng):
     inputs, targets = data(rng, (4,)), np.ones((BATCH, 3))
     weights = []
@@ -208,6 +211,7 @@ def test_fits_eagerly(rng):
         np.testing.assert_allclose(compiled, eager, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convolution", "flatten", "model", "nested"])
 def test_survives_saving_and_cloning(name, rng, tmp_path):
     make, features = CASES[name]
@@ -241,6 +245,7 @@ def test_config_makes_an_equal_layer(rng):
     np.testing.assert_array_equal(run(copy, inputs).astype("float32"), outputs.astype("float32"))
 
 
+@pytest.mark.slow
 def test_a_sequential_model_builds_on_its_first_inputs(rng, tmp_path):
     inputs = data(rng, (6, 6, 1))
     model = keras.Sequential([TimeBatched(small_model()), TemporalAvgPool()])
@@ -278,6 +283,7 @@ def test_several_inputs_and_outputs(rng):
         np.testing.assert_array_equal(ops.convert_to_numpy(output._keras_mask), mask)
 
 
+@pytest.mark.slow
 def test_training_reaches_the_layer(rng):
     inputs = np.ones((20, 10, 30), "float32")
     wrapper = TimeBatched(keras.layers.Dropout(0.5, seed=0))
@@ -296,6 +302,7 @@ def test_training_reaches_the_layer(rng):
     run(TimeBatched(keras.layers.Flatten()), inputs, training=True)
 
 
+@pytest.mark.slow
 def test_batch_normalization_is_over_batch_and_time(rng):
     # Each step has another mean, which a normalization step by step takes away.
     inputs = data(rng, (2,), batch=40) + 10.0 * np.arange(TIME, dtype="float32")[:, None]
@@ -319,6 +326,7 @@ def test_batch_normalization_is_over_batch_and_time(rng):
     assert_same(run(wrapper, inputs), run(theirs, inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [(4,), (2, 4), (3, 2, 4)], ids=str)
 def test_batch_normalization_leaves_masked_steps_out(features, rng):
     inputs = data(rng, features, batch=6)
@@ -424,6 +432,7 @@ def test_masks_of_several_inputs(rng):
     assert_same(run(wrapper, [first, second], mask=masks[0]), expected)
 
 
+@pytest.mark.slow
 def test_masks_within_steps(rng):
     # Sentences of words: a mask for words, as an `Embedding` has it.
     inputs = data(rng, (4, 2))
@@ -453,6 +462,7 @@ def test_masks_within_steps(rng):
     assert np.isfinite(model.predict(tokens, verbose=0)).all()
 
 
+@pytest.mark.slow
 def test_symbolic_masks_reach_the_layer(rng, tmp_path):
     inputs = data(rng, (4,), batch=8)
     mask = rng.random((8, TIME)) < 0.6
@@ -481,6 +491,7 @@ def test_symbolic_masks_reach_the_layer(rng, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16", "float64"])
 def test_types_are_those_of_the_layer(policy, rng):
     if policy == "float64" and BACKEND == "jax":
