@@ -29,15 +29,16 @@ INTERPRET ?= 1
 PYTEST_ARGS ?= -n 2 --dist worksteal
 # 1 leaves out nothing on TensorFlow and JAX, which else skip what would only compile longer.
 WHOLE ?=
-# For `make test-oldest` and `make test-python`: `versions` runs only what depends on versions. That is
-# the kernels, which frameworks compile and which run without Numba there; how layers keep Keras's
-# contract; files; public names; and who calls them.
+# For `make test-python` and `make test-oldest`, a part of the suite. `pythons` is what depends on the
+# version of Python: files, public names, and how layers keep Keras's contract. `versions` is what depends
+# on those of frameworks: also the kernels, which they compile and which run without Numba there.
 PART ?=
-versions := tests/kernels tests/layers/test_filters.py tests/layers/test_contract.py \
-	tests/layers/test_time_batched.py tests/saving tests/recording tests/nir_format \
-	tests/conversion/test_convert.py tests/energy/test_layer_stats.py tests/test_spike_monitor.py \
-	tests/test_callbacks.py tests/test_config.py tests/test_docstrings.py tests/test_lazy.py \
-	tests/test_regularizers.py tests/test_reset.py tests/test_signatures.py tests/test_versions.py
+pythons := tests/layers/test_contract.py tests/saving tests/recording tests/nir_format \
+	tests/conversion/test_convert.py tests/test_spike_monitor.py tests/test_callbacks.py \
+	tests/test_config.py tests/test_docstrings.py tests/test_lazy.py tests/test_signatures.py \
+	tests/test_versions.py
+versions := $(pythons) tests/kernels tests/layers/test_filters.py tests/layers/test_time_batched.py \
+	tests/energy/test_layer_stats.py tests/test_regularizers.py tests/test_reset.py
 part := --ignore=tests/examples --ignore=tests/gpu $(if $(PART),$($(PART)))
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
