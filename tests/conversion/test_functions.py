@@ -35,8 +35,9 @@ class Normalized(layers.Layer):
         return keras.ops.softmax(x)
 
 
+FRAMEWORK = "of the framework"
 SOFTMAXES = {
-    "of the framework": softmax_of_the_framework,
+    FRAMEWORK: softmax_of_the_framework,
     "of keras.ops": lambda: keras.ops.softmax,
     "partial": lambda: functools.partial(keras.ops.softmax, axis=-1),
     "lambda": lambda: lambda x: keras.ops.softmax(x),
@@ -46,8 +47,14 @@ SOFTMAXES = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("make", SOFTMAXES.values(), ids=SOFTMAXES)
+@pytest.mark.parametrize(
+    "make",
+    [
+        # That of the framework is another function on every backend.
+        pytest.param(make, id=name, marks=[pytest.mark.every_backend] if name == FRAMEWORK else [])
+        for name, make in SOFTMAXES.items()
+    ],
+)
 @pytest.mark.parametrize("as_layer", [True, False])
 def test_a_softmax_by_any_name_is_refused_but_at_the_end(as_layer, make, rng):
     softmax = make()
