@@ -61,7 +61,6 @@ def model_with(middle):
     return keras.Model(inputs, layers.Dense(3, activation="softmax")(x))
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # raised again by pytest.warns
 @pytest.mark.parametrize("name", MIDDLES)
 def test_it_runs_on_means_and_is_named(name, rng, tmp_path):
@@ -79,7 +78,6 @@ def test_it_runs_on_means_and_is_named(name, rng, tmp_path):
         np.testing.assert_array_equal(loaded.predict_on_batch(data), spiking.predict_on_batch(data))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "middle",
     [
@@ -124,7 +122,6 @@ MASKED = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # raised again by pytest.warns
 @pytest.mark.parametrize("ends", MASKED.values(), ids=MASKED)
 def test_masks_of_words_are_used(ends, rng):

@@ -95,7 +95,6 @@ def test_percentile_in_parts_is_that_of_numpy(sizes, seed):
     np.testing.assert_allclose(top.percentiles(), expected, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.slow
 def test_energy_counts_spikes_whatever_their_height(rng):
     model = sequential((4,), layers.Dense(9, activation="relu"), layers.Dense(2, name="out"))
     data = rng.normal(size=(20, 4)).astype("float32")

@@ -107,7 +107,6 @@ def test_a_grid_of_steps_and_a_small_last_batch(rng):
     assert spiking.get_layer("repeat").num_steps == 3
 
 
-@pytest.mark.slow
 def test_several_outputs_inputs_and_calls_of_a_layer(rng, tmp_path):
     original = weird()
     spiking = keras_spiking.convert(original, num_steps=2, dt=1e4)
@@ -130,7 +129,6 @@ def test_several_outputs_inputs_and_calls_of_a_layer(rng, tmp_path):
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", ["classes", "column", "one-hot"])
 def test_labels_in_any_form_and_sigmoids(form, rng):
     data = rng.normal(size=(20, 4)).astype("float32")
@@ -171,7 +169,6 @@ def test_a_report_says_what_it_found(rng):
     assert "hidden_spikes" in page
 
 
-@pytest.mark.slow
 def test_a_report_draws_accuracy_or_agreement(rng, tmp_path):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")

@@ -117,7 +117,6 @@ CASES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_one_run_for_all_numbers_of_steps_gives_what_each_alone_gives(options, rng):
     model = small()
@@ -139,7 +138,6 @@ def test_one_run_for_all_numbers_of_steps_gives_what_each_alone_gives(options, r
         np.testing.assert_allclose(vector(one), vector(other), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_what_is_asked_for_twice_comes_twice(rng):
     model = small()
     spiking = keras_spiking.convert(model, num_steps=2, rate_scale=500.0)
@@ -149,7 +147,6 @@ def test_what_is_asked_for_twice_comes_twice(rng):
     assert results[0] == results[2] != results[1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "num_steps"), [(pooled, (1, 2, 3, 5, 8, 16)), (images, (2, 7)), (weird, (1, 5))]
 )
@@ -179,7 +176,6 @@ def with_noisy_maximum(spiking):
     return keras.models.clone_model(spiking, clone_function=remade)
 
 
-@pytest.mark.slow
 def test_a_layer_that_does_not_keep_means_is_found(rng):
     model = pooled()
     data = data_for(model, rng, num_samples=SAMPLES)
@@ -196,7 +192,6 @@ def test_a_layer_that_does_not_keep_means_is_found(rng):
         assert note in str(report)
 
 
-@pytest.mark.slow
 def test_with_other_weights_or_voltages_the_errors_tell(rng):
     model = pooled()
     data = data_for(model, rng, num_samples=SAMPLES)
@@ -214,7 +209,6 @@ def test_with_other_weights_or_voltages_the_errors_tell(rng):
         assert " off" not in str(report)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("voltage", [0.0, 0.25])
 def test_means_are_known_at_other_voltages_and_scales_set_by_hand(voltage, rng):
     model = pooled()
@@ -225,7 +219,6 @@ def test_means_are_known_at_other_voltages_and_scales_set_by_hand(voltage, rng):
     assert [layer.off for layer in result.layers] == [0, 0, 0]
 
 
-@pytest.mark.slow
 def test_a_column_without_negative_spikes_is_left_out(rng):
     model = pooled()
     data = data_for(model, rng, num_samples=SAMPLES)
@@ -240,7 +233,6 @@ def test_a_column_without_negative_spikes_is_left_out(rng):
     assert "negative" not in str(keras_spiking.compare(model, none, data))
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:convert. .*not spike:UserWarning")
 def test_layers_that_do_not_spike_are_named(rng):
     inputs = keras.Input((6, 4))
@@ -261,7 +253,6 @@ def test_layers_that_do_not_spike_are_named(rng):
     assert plain.not_spiking == ()
 
 
-@pytest.mark.slow
 def test_a_few_means_that_are_off_do_not_part(rng):
     model = pooled()
     spiking = keras_spiking.convert(model, num_steps=2, rate_scale=500.0)

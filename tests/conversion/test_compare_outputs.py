@@ -84,7 +84,6 @@ def named_inputs(as_mapping):
     return keras.Model(list(inputs.values()), list(outputs.values()))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("as_mapping", [True, False])
 def test_inputs_and_labels_may_be_given_by_name(as_mapping, rng):
     model = named_inputs(as_mapping)
@@ -224,7 +223,6 @@ def test_a_single_unit_without_activation_says_yes_above_its_threshold(loss, thr
         np.testing.assert_array_equal(alone, outputs > threshold)
 
 
-@pytest.mark.slow
 def test_a_binary_classifier_on_logits(data):
     model = classifier(layers.Dense(1))
     labels = np.arange(COUNT) % 2
@@ -240,7 +238,6 @@ def test_numbers_for_a_single_unit_are_no_classes(rng):
         decided(model, outputs, np.zeros((COUNT, 2)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("boxes", [None, "sigmoid"])
 def test_a_head_of_numbers_has_an_error_and_no_accuracy(boxes, data, rng):
     model = two_heads(boxes)

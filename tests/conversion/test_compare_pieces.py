@@ -17,7 +17,6 @@ def report(model, spiking, data, steps):
     return keras_spiking.compare(model, spiking, data, num_steps=(steps,), batch_size=6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("integrate", "readout", "tau"),
     [("activation", "average", None), ("activation", "last", 0.02), ("input", "average", None)],
@@ -67,7 +66,6 @@ def test_pieces_are_as_alike_as_can_be(monkeypatch):
     assert made._lengths([np.zeros((8, 4))]) == [7, 13, *[40] * 2]
 
 
-@pytest.mark.slow
 def test_neither_model_changes(rng):
     inputs = keras.Input((4,))
     x = layers.Dense(6, activation="relu", name="hidden", activity_regularizer="l2")(inputs)

@@ -98,7 +98,6 @@ def outputs(model, data, scales, **options):
 
 
 # JAX and TensorFlow compile each of the networks.
-@pytest.mark.slow
 @settings(max_examples={"jax": 4, "tensorflow": 4, "torch": 25}[BACKEND], deadline=None)
 @given(
     first=st.sampled_from(sorted(FUNCTIONS)),
@@ -128,7 +127,6 @@ def test_means_are_those_of_the_network_that_rounds(
     np.testing.assert_allclose(at_once[~ties], received[~ties], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_to_integrate_the_activation_does_not_converge(rng):
     keras.utils.set_random_seed(0)
     model = randomized(network("relu", "relu", "maximum"), rng)
@@ -145,7 +143,6 @@ def test_to_integrate_the_activation_does_not_converge(rng):
     assert error["activation"] > 10 * error["input"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("integrate", ["input", "activation"])
 def test_without_negative_spikes_there_are_none(integrate, rng):
     keras.utils.set_random_seed(0)

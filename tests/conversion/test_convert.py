@@ -30,7 +30,6 @@ def small():
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS)
 def test_long_steps_give_the_outputs_of_the_original(make, rng):
     model = built(make)
@@ -40,7 +39,6 @@ def test_long_steps_give_the_outputs_of_the_original(make, rng):
     assert_equal(spiking.predict_on_batch(data), model.predict_on_batch(data))
 
 
-@pytest.mark.slow
 def test_these_models_have_every_supported_layer():
     used = {type(layer) for make in MODELS for layer in built(make).layers}
     assert used >= rules.SUPPORTED
@@ -105,7 +103,6 @@ def test_long_steps_give_the_outputs_of_any_model(blocks, merge, final, static, 
     assert_equal(spiking.predict_on_batch(data), expected)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("has_run", [True, False])
 def test_a_layer_may_be_the_activation_of_another(has_run, rng, tmp_path):
     def slope(value):
@@ -255,7 +252,6 @@ def test_max_pooling_may_become_average_pooling(rng):
     assert_equal(spiking.predict_on_batch(data), average.predict_on_batch(data))
 
 
-@pytest.mark.slow
 def test_augmentation_does_nothing_but_in_training(rng):
     model = sequential(
         (6, 6, 1),
@@ -277,7 +273,6 @@ def test_augmentation_does_nothing_but_in_training(rng):
         assert np.abs(outputs - expected).max() > 1e-2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["", "Global", "Adaptive"])
 def test_every_max_pooling_may_become_average_pooling(kind, rank, rng):
@@ -412,7 +407,6 @@ def test_frozen_layers_stay_frozen():
     assert [tuple(w.shape) for w in spiking.trainable_weights] == [(8, 2), (2,)]
 
 
-@pytest.mark.slow
 def test_images_of_unknown_size_give_what_images_of_that_size_do(rng):
     def model(size):
         return keras.Sequential(

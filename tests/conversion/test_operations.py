@@ -56,7 +56,6 @@ MODELS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "make"), MODELS.values(), ids=MODELS)
 def test_operations_do_what_they_do_in_the_original(shape, make, rng, tmp_path):
     model = functional(shape, make)

@@ -24,7 +24,6 @@ def trained(rng):
     return model, rng.normal(size=(40, 8, 8, 2)).astype("float32")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("num_steps", [2, 8])
 def test_steps_say_what_one_long_step_says(num_steps, rng):
     model, data = trained(rng)
@@ -35,7 +34,6 @@ def test_steps_say_what_one_long_step_says(num_steps, rng):
     )
 
 
-@pytest.mark.slow
 def test_training_at_one_step_trains_the_model_of_many(rng):
     model, data = trained(rng)
     labels = rng.integers(0, 3, 40)

@@ -10,7 +10,6 @@ from keras_spiking import ModelEnergy
 from tests.reference import lowpass
 
 
-@pytest.mark.slow
 def test_a_converted_model_costs_what_its_spikes_do(rng):
     """With `num_steps` or without: the steps of a sample are no part of its connections."""
     steps, dt = 6, 0.1
@@ -51,7 +50,6 @@ def test_a_converted_model_costs_what_its_spikes_do(rng):
     assert synops == pytest.approx(result.layers[1].spikes * 5 * 27.1e-12, rel=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "max_pooling", "tau", "integrate"),
     [

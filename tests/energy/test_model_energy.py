@@ -40,7 +40,6 @@ def skip():
     return keras.Model(inputs, layers.Add(name="add")([once, shared(once)]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [cnn, timed, skip])
 def test_figures_are_those_of_the_old_library(make):
     reference = REFERENCE[make.__name__]
@@ -165,7 +164,6 @@ class Columns:
         return np.asarray(self.values, dtype)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
 @pytest.mark.parametrize(
     ("shape", "given"),

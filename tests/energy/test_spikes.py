@@ -109,7 +109,6 @@ PASSING = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rate_scale"),
     [*((name, 100.0) for name in PASSING), ("max", 1.0), ("average", 1.0), ("filter", 1.0)],
@@ -210,7 +209,6 @@ def merged(merge, scales, shape, after=()):
     return keras.Model(inputs, layers.Dense(2, name="out")(x))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scales", [(30.0, 30.0), (30.0, 2.0)], ids=str)
 @pytest.mark.parametrize("name", MERGES)
 def test_merges_pass_spikes_on_in_units_of_their_own_heights(name, scales, rng):
@@ -241,7 +239,6 @@ def test_what_is_no_spikes_keeps_its_rate_beside_spikes(name, rng):
     assert energy.layer_rates[out] == pytest.approx(np.abs(value).mean(), rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sequences", [True, False], ids=["sequence", "last"])
 @pytest.mark.parametrize("stateful", [True, False], ids=["stateful", "stateless"])
 def test_spikes_of_two_heights_are_passed_on_further(stateful, sequences, rng):
